@@ -1,0 +1,30 @@
+"""Record headers: the caller's and the trace context's."""
+
+from collections.abc import Mapping, Sequence
+
+Headers = list[tuple[str, str | bytes | None]]
+"""As librdkafka takes them; values here are always bytes."""
+HeadersLike = Mapping[str, str | bytes] | Sequence[tuple[str, str | bytes]]
+
+
+def merge_headers(given: HeadersLike | None, trace: Headers | None) -> Headers | None:
+    """Both as librdkafka takes them; None for none. What the caller gave wins over the trace context.
+
+    Raises `TypeError` for a value that is neither text nor bytes.
+    """
+    if given is None:
+        return trace
+    pairs = given.items() if isinstance(given, Mapping) else given
+    merged: Headers = [(name, _bytes(name, value)) for name, value in pairs]
+    if trace is not None:
+        names = {name for name, _ in merged}
+        merged.extend(pair for pair in trace if pair[0] not in names)
+    return merged or None
+
+
+def _bytes(name: str, value: str | bytes) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        return value.encode()
+    raise TypeError(f"header {name!r} is a {type(value).__name__}; headers are text or bytes")
