@@ -1,0 +1,1 @@
+"""The Penstock event store: append, ordered reads, ingestion with exactly-once effect, retention."""

@@ -1,0 +1,125 @@
+"""What backends share: reads that follow from others, live reading without a server, snapshots' checks."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from datetime import datetime
+from types import TracebackType
+from typing import Final, Self
+
+from pydantic import JsonValue
+
+from penstock_schemas import RecordedEvent
+from penstock_schemas._text import canonical_json, check_identifier
+from penstock_store.contract import OrderBy, QueryOptions
+from penstock_store.store_errors import InvalidSnapshot
+
+__all__ = ["EVERYTHING", "DerivedReads", "LocalReads", "snapshot_json"]
+
+EVERYTHING: Final = QueryOptions()
+_BIGINT: Final = 2**63 - 1
+_INTEGER: Final = 2**31 - 1
+
+
+def snapshot_json(key: str, state: JsonValue, sequence: int, state_version: int) -> bytes:
+    """The state's JSON text. Raises `InvalidSnapshot` where a part cannot be stored by some backend."""
+    try:
+        check_identifier(key)
+        text = canonical_json(state)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidSnapshot(f"the snapshot's key or state cannot be stored: it {error}") from error
+    if not 0 <= sequence <= _BIGINT or not 1 <= state_version <= _INTEGER:
+        raise InvalidSnapshot(
+            f"sequence must be 0 or more and state_version 1 or more; got {sequence} and {state_version}"
+        )
+    return text
+
+
+class DerivedReads(ABC):
+    """The reads that are `stream` with other options, the same for every backend."""
+
+    @abstractmethod
+    def stream(self, options: QueryOptions = EVERYTHING) -> AsyncGenerator[RecordedEvent, None]: ...
+
+    async def get_events_by_correlation(self, correlation_id: str) -> list[RecordedEvent]:
+        """All events of one correlation, by occurred_at, then sequence. `stream` holds less memory of huge
+        ones.
+        """
+        options = QueryOptions(correlation_id=correlation_id, order_by=OrderBy.TIME)
+        return [event async for event in self.stream(options)]
+
+    def stream_since(
+        self, start: int | datetime, options: QueryOptions = EVERYTHING
+    ) -> AsyncGenerator[RecordedEvent, None]:
+        """After sequence `start`, by sequence; or, where it is a time, those that occurred since, by time."""
+        if isinstance(start, datetime):
+            return self.stream(options.replace(since=start, order_by=OrderBy.TIME, descending=False))
+        return self.stream(options.replace(after_sequence=start, order_by=OrderBy.SEQUENCE, descending=False))
+
+
+class LocalReads(DerivedReads):
+    """`stream` and `_last_sequence` make the rest. `_woken`: set whenever this object appended."""
+
+    poll_interval: float
+
+    def __init__(self) -> None:
+        self._news: set[asyncio.Event] = set()
+
+    @abstractmethod
+    async def initialize(self) -> None: ...
+
+    @abstractmethod
+    async def close(self) -> None: ...
+
+    @abstractmethod
+    async def _last_sequence(self) -> int: ...
+
+    async def __aenter__(self) -> Self:
+        await self.initialize()
+        return self
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _wake(self) -> None:
+        for woken in self._news:
+            woken.set()
+
+    async def subscribe(
+        self, after: int = 0, options: QueryOptions = EVERYTHING
+    ) -> AsyncGenerator[RecordedEvent, None]:
+        """By sequence: every matching event after sequence `after`, then those to come, each once.
+
+        Order, cursor and offset of `options` do not apply. Ends after `limit` events, or past
+        `up_to_sequence`, where one is given.
+        """
+        position = max(after, options.after_sequence or after)
+        remaining, up_to = options.limit, options.up_to_sequence
+        base = options.replace(order_by=OrderBy.SEQUENCE, descending=False, cursor=None, offset=0)
+        woken = asyncio.Event()
+        self._news.add(woken)
+        try:
+            while remaining != 0:
+                woken.clear()  # before looking: what is appended meanwhile wakes us again
+                ceiling = await self._last_sequence()
+                bound = ceiling if up_to is None else min(ceiling, up_to)
+                now = base.replace(after_sequence=position, up_to_sequence=bound, limit=remaining)
+                async with aclosing(self.stream(now)) as news:
+                    async for event in news:
+                        position = event.sequence
+                        remaining = None if remaining is None else remaining - 1
+                        yield event
+                position = max(position, bound)
+                if up_to is not None and ceiling >= up_to:
+                    return
+                if remaining != 0:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(self.poll_interval):
+                            await woken.wait()
+        finally:
+            self._news.discard(woken)

@@ -1,0 +1,22 @@
+"""What asyncpg raises for what a server or a network did: in one place, as part of it is easily forgotten."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import asyncpg
+
+__all__ = ["DRIVER_ERRORS", "LINK_ERRORS"]
+
+LINK_ERRORS: Final = (
+    asyncpg.InterfaceError,
+    # A server that shuts down says so between two calls; the next one finds asyncpg in a state it never left.
+    asyncpg.InternalClientError,
+    OSError,
+    EOFError,
+    TimeoutError,
+)
+"""The connection is gone or in no state to be used."""
+
+DRIVER_ERRORS: Final = (asyncpg.PostgresError, *LINK_ERRORS)
+"""Those, and what the server said by SQLSTATE."""

@@ -1,0 +1,240 @@
+"""Reads: the index says where, the lines say what. Blocks; the store calls it from threads."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from threading import Lock
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+import structlog
+
+from penstock_schemas import RecordedEvent
+from penstock_schemas.fields import microseconds
+from penstock_store._cursor import OrderBy, Position
+from penstock_store._recorded import instant
+from penstock_store._selecting import document_matches
+from penstock_store.contract import QueryOptions
+from penstock_store.file._index import VERSION, connect
+from penstock_store.file._lines import CorruptLine, read_event
+from penstock_store.file._segments import Block, Lines, gzip_path, plain_path
+from penstock_store.read_errors import StoreUnavailable
+from penstock_store.store_errors import CorruptedEvents
+
+__all__ = ["Chunk", "Reader"]
+
+_PATIENCE: Final = 15.0  # seconds until another read of this store has let go of the index
+_KEYS: Final = {
+    OrderBy.TIME: ("occurred", "sequence"),
+    OrderBy.EVENT_ID: ("event_id", "sequence"),
+    OrderBy.SEQUENCE: ("sequence",),
+}
+_COMPARED: Final = (
+    ("occurred >=", "since"),
+    ("occurred <", "until"),
+    ("recorded >=", "recorded_since"),
+    ("recorded <", "recorded_until"),
+    ("sequence >", "after_sequence"),
+    ("sequence <=", "up_to_sequence"),
+    ("actor_id =", "actor_id"),
+    ("correlation_id =", "correlation_id"),
+    ("entity_id =", "entity_id"),
+    ("tenant_id =", "tenant_id"),
+)
+_WHERE: Final = "SELECT sequence, occurred, event_id, file, at, length FROM events"
+_log = structlog.get_logger(__name__)
+
+
+class Chunk(NamedTuple):
+    """Some events of a read, and where it goes on; None: that was all."""
+
+    events: Sequence[RecordedEvent]
+    position: Position | None
+
+
+class Reader:
+    """One connection to the index and a few open files, for one caller at a time."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._lock = Lock()
+        self._lines = Lines(directory)
+        self._files: dict[int, tuple[str, bool, list[Block]]] = {}
+        self._reported: set[str] = set()
+        try:
+            self._sql = connect(directory, read_only=True)
+            finished = self._sql.execute("PRAGMA user_version").fetchone()[0] == VERSION
+        except sqlite3.Error as error:
+            raise self._unavailable(error) from error
+        if not finished:
+            raise self._unavailable("its index is not finished")
+
+    def close(self) -> None:
+        """Wait for a read under way, then give everything back. Safe to call again."""
+        with self._lock:
+            self._lines.close()
+            self._sql.close()
+
+    def chunk(self, options: QueryOptions, position: Position | None, ceiling: int, size: int) -> Chunk:
+        """At most `size` places after `position`, not above `ceiling`; those of them that match."""
+        text, values = _select(options, position, ceiling, size)
+        with self._locked():
+            if not options.skip_corrupted:
+                self._refuse_damage()
+            rows = self._sql.execute(text, values).fetchall()
+            events = [event for row in rows if (event := self._event(row, options)) is not None]
+        if len(rows) < size:
+            return Chunk(events, None)
+        sequence, occurred, event_id = rows[-1][:3]
+        key: datetime | UUID | None = None
+        if options.order_by is OrderBy.TIME:
+            key = instant(occurred)
+        elif options.order_by is OrderBy.EVENT_ID:
+            key = UUID(bytes=event_id)
+        after = Position(order_by=options.order_by, descending=options.descending, key=key, sequence=sequence)
+        return Chunk(events, after)
+
+    def event(self, event_id: UUID) -> RecordedEvent | None:
+        """Raises `CorruptedEvents` where it is not found and corrupted places may hold it."""
+        with self._locked():
+            row = self._sql.execute(f"{_WHERE} WHERE event_id = ?", (event_id.bytes,)).fetchone()
+            if row is None:
+                self._refuse_damage()
+                return None
+            return self._event(row, QueryOptions())
+
+    def last_sequence(self) -> int:
+        """Of the events that can be read now."""
+        with self._locked():
+            return int(self._sql.execute("SELECT max(sequence) FROM events").fetchone()[0] or 0)
+
+    def figures(self) -> tuple[int, int]:
+        """How many events, and how many corrupted places."""
+        with self._locked():
+            events = self._sql.execute("SELECT count(*) FROM events").fetchone()[0]
+            return int(events), len(self._damages() | self._reported)
+
+    def _locked(self) -> _Held:
+        return _Held(self)
+
+    def _event(self, row: Sequence[Any], options: QueryOptions) -> RecordedEvent | None:
+        """The event of an index row where it passes the filters on documents."""
+        _sequence, _occurred, _id, file, at, length = row
+        try:
+            event = read_event(self._read(file, at, length))
+        except (CorruptLine, ValueError) as error:
+            place = f"{self._name(file)} at byte {at}: {error}"
+            self._report({place})
+            if not options.skip_corrupted:
+                raise CorruptedEvents([place]) from error
+            return None
+        return event if document_matches(event, options) else None
+
+    def _read(self, file: int, at: int, length: int) -> bytes:
+        for _ in range(3):  # while the file is being compressed by the writer
+            name, compressed, blocks = self._file(file)
+            try:
+                if compressed:
+                    return self._lines.read_gzip(name, blocks, at, length)
+                return self._lines.read_plain(name, at, length)
+            except FileNotFoundError:
+                self._files.pop(file, None)
+        raise StoreUnavailable(
+            f"{self._name(file)} is gone from {self._directory}: it was removed, by max_files or by hand."
+            " Read again; where it stays so, open the store for writing, which makes the index fit."
+        )
+
+    def _file(self, file: int) -> tuple[str, bool, list[Block]]:
+        found = self._files.get(file)
+        if found is None:
+            row = self._sql.execute("SELECT name, compressed FROM files WHERE id = ?", (file,)).fetchone()
+            name, compressed = row or (f"file {file}", 0)
+            blocks = [
+                Block(*block)
+                for block in self._sql.execute(
+                    "SELECT text_start, file_start FROM blocks WHERE file = ? ORDER BY text_start", (file,)
+                )
+            ]
+            found = self._files[file] = name, bool(compressed), blocks
+        return found
+
+    def _name(self, file: int) -> str:
+        name, compressed, _blocks = self._file(file)
+        return (gzip_path if compressed else plain_path)(self._directory, name).name
+
+    def _damages(self) -> set[str]:
+        rows = self._sql.execute("SELECT file, at, reason FROM corrupted ORDER BY file, at").fetchall()
+        return {f"{self._name(file)} at byte {at}: {reason}" for file, at, reason in rows}
+
+    def _refuse_damage(self) -> None:
+        damages = self._damages()
+        self._report(damages)
+        if damages:
+            raise CorruptedEvents(sorted(damages))
+
+    def corrupted(self) -> list[str]:
+        """Every corrupted place that is known, reported in the log once."""
+        with self._locked():
+            self._report(self._damages())
+            return sorted(self._reported)
+
+    def _report(self, places: set[str]) -> None:
+        for place in sorted(places - self._reported):
+            _log.warning("corrupted_events", place=place)
+        self._reported |= places
+
+    def _unavailable(self, cause: object) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"The events in {self._directory} cannot be read: {cause}. Open the store once for writing, which"
+            " makes the directory and its index."
+        )
+
+
+class _Held:
+    """The reader for one caller, within a deadline; SQLite's errors as the store's."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def __enter__(self) -> None:
+        if not self._reader._lock.acquire(timeout=_PATIENCE):
+            raise StoreUnavailable(f"Another read held the store's index for {_PATIENCE:g} s. Try again.")
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        self._reader._lock.release()
+        if isinstance(error, sqlite3.Error | OSError):
+            raise self._reader._unavailable(error) from error
+
+
+def _select(
+    options: QueryOptions, position: Position | None, ceiling: int, size: int
+) -> tuple[str, list[Any]]:
+    conditions = ["sequence <= ?"]
+    values: list[Any] = [ceiling]
+    for comparison, name in _COMPARED:
+        value = getattr(options, name)
+        if value is not None:
+            conditions.append(f"{comparison} ?")
+            values.append(microseconds(value) if isinstance(value, datetime) else value)
+    if options.event_types:
+        conditions.append(f"event_type IN ({', '.join('?' * len(options.event_types))})")
+        values += options.event_types
+    keys = _KEYS[options.order_by]
+    if position is not None:
+        sign = "<" if position.descending else ">"
+        conditions.append(f"({', '.join(keys)}) {sign} ({', '.join('?' * len(keys))})")
+        values += _key_values(position)
+    direction = " DESC" if options.descending else ""
+    order = ", ".join(f"{key}{direction}" for key in keys)
+    return f"{_WHERE} WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT {int(size)}", values
+
+
+def _key_values(position: Position) -> list[Any]:
+    if isinstance(position.key, datetime):
+        return [microseconds(position.key), position.sequence]
+    if position.key is not None:
+        return [position.key.bytes, position.sequence]
+    return [position.sequence]

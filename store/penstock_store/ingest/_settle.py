@@ -1,0 +1,158 @@
+"""Getting a batch's rows into the current partition: optimistically, then by what each refusal teaches."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from penstock_store.errors import SinkBroken
+from penstock_store.ingest._ledger import Opened
+from penstock_store.ingest._sqlstate import is_row_fault, violated_index
+from penstock_store.ingest.batch import Batch
+from penstock_store.ingest.decide import Decision, Fault, Known, decide
+from penstock_store.ingest.rows import COLUMNS, HEADER, TRAILER, copy_chunk
+
+__all__ = ["Settlement", "Unsettled", "learn_keys"]
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+
+_FEWEST_REFUSED = 500  # rows of one batch, from which on a majority of refused rows is no row's own fault
+
+
+class Unsettled(Exception):
+    """The table changed under the batch without a trace to decide by: begin again."""
+
+
+async def learn_keys(connection: Connection, leaf: str, batch: Batch, known: Known) -> None:
+    """Which keys of the batch a partition holds. The session's planner settings make it index probes in key
+    order, one scan a tenant: two thirds of what a join with the keys costs.
+    """
+    by_tenant: dict[str, list[str]] = {}
+    for tenant_id, key in batch.keys:
+        by_tenant.setdefault(tenant_id, []).append(key)
+    for tenant_id, keys in by_tenant.items():
+        rows = await connection.fetch(
+            f"""
+            SELECT idempotency_key, content_hash FROM penstock."{leaf}"
+            WHERE tenant_id = $1 AND idempotency_key = ANY ($2::text[])
+            """,
+            tenant_id,
+            keys,
+        )
+        for key, content_hash in rows:
+            known.keys.setdefault((tenant_id, key), content_hash)
+
+
+async def _learn_event_ids(connection: Connection, leaf: str, batch: Batch, known: Known) -> None:
+    rows = await connection.fetch(
+        f"""
+        SELECT uuid_send(e.event_id) AS event_id
+        FROM unnest($1::bytea[]) AS k (event_id)
+        JOIN penstock."{leaf}" e ON e.event_id = encode(k.event_id, 'hex')::uuid
+        """,
+        batch.event_ids,
+    )
+    known.event_ids.update(row["event_id"] for row in rows)
+
+
+class Settlement:
+    """Gets a batch into the current leaf: optimistically, then by what each refusal teaches."""
+
+    def __init__(self, connection: Connection, opened: Opened, batch: Batch, chunk_rows: int) -> None:
+        self._connection = connection
+        self._opened = opened
+        self._batch = batch
+        self._chunk_rows = chunk_rows
+
+    async def settle(self, known: Known) -> Decision:
+        """Copy what is to be stored. Every round learns something, else it raises Unsettled."""
+        decision = decide(self._batch, known)
+        if decision.store:
+            await self._connection.execute("SAVEPOINT batch")
+        while decision.store:
+            learned = len(known)
+            try:
+                await self._copy(decision.store)
+                break
+            except asyncpg.UniqueViolationError as error:
+                self._check(error)
+                await self._connection.execute("ROLLBACK TO batch")
+                await learn_keys(self._connection, self._opened.leaf, self._batch, known)
+                await _learn_event_ids(self._connection, self._opened.leaf, self._batch, known)
+            except asyncpg.PostgresError as error:
+                if not is_row_fault(error):
+                    raise
+                await self._connection.execute("ROLLBACK TO batch")
+                await self._isolate(decision.store, known.faults)
+            if len(known) == learned:
+                raise Unsettled
+            decision = decide(self._batch, known)
+        return decision
+
+    def _check(self, error: asyncpg.UniqueViolationError) -> None:
+        index = violated_index(error, self._opened.leaf)
+        if index is None:
+            raise SinkBroken(
+                f"a unique index that is not the store's refuses events: {error.constraint_name} on "
+                f"penstock.{self._opened.leaf}. Drop it; nothing was committed",
+                sqlstate="23505",
+            ) from error
+        if index == "sequence":
+            raise SinkBroken(
+                "a sequence was given out twice: penstock.event_sequence stands behind the events, "
+                "as after a partial restore. Set it to the highest sequence in penstock.events",
+                sqlstate="23505",
+            ) from error
+
+    async def _isolate(self, indexes: Sequence[int], faults: dict[int, Fault]) -> None:
+        """Adds the rows that PostgreSQL refuses to `faults`, by halving. Leaves nothing in the table."""
+        await self._connection.execute("SAVEPOINT trial")
+        try:
+            await self._copy(indexes)
+        except asyncpg.UniqueViolationError:
+            # The batch's own COPY meets it again, and knows what to do.
+            refused = None
+        except asyncpg.PostgresError as error:
+            if not is_row_fault(error):
+                raise
+            refused = Fault(str(error).splitlines()[0], error.sqlstate or "")
+        else:
+            refused = None
+        await self._connection.execute("ROLLBACK TO trial; RELEASE trial")
+        if refused is None:
+            return
+        if len(indexes) > 1:
+            middle = len(indexes) // 2
+            await self._isolate(indexes[:middle], faults)
+            await self._isolate(indexes[middle:], faults)
+            return
+        faults[indexes[0]] = refused
+        if _FEWEST_REFUSED <= len(faults) > (indexes[0] + 1) / 2:
+            raise SinkBroken(
+                f"PostgreSQL refuses most rows of a batch, so the fault is hardly theirs: {refused.message} "
+                f"({refused.sqlstate}). Look for a constraint or trigger on penstock.events that was added; "
+                "nothing was committed or dead-lettered",
+                sqlstate=refused.sqlstate,
+            )
+
+    async def _copy(self, indexes: Sequence[int]) -> None:
+        await self._connection.copy_to_table(
+            self._opened.leaf,
+            schema_name="penstock",
+            columns=COLUMNS,
+            source=self._chunks(indexes),
+            format="binary",
+        )
+
+    async def _chunks(self, indexes: Sequence[int]) -> AsyncIterator[bytes]:
+        """Each record keeps the sequence of its place in the batch, so that rejections change no order."""
+        rows, first, stamp = self._batch.rows, self._opened.first_sequence or 0, self._opened.recorded_us
+        yield HEADER
+        for start in range(0, len(indexes), self._chunk_rows):
+            chosen = indexes[start : start + self._chunk_rows]
+            yield copy_chunk([rows[i] for i in chosen], [first + i for i in chosen], stamp)
+        yield TRAILER

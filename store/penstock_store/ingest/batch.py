@@ -1,0 +1,63 @@
+"""A batch: records of several partitions as parallel arrays, ready to be written in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from penstock_schemas.fields import EventFields
+from penstock_store.ingest.model import Claim
+from penstock_store.ingest.rows import encode_row
+
+__all__ = ["Batch", "BatchPart"]
+
+
+@dataclass(slots=True, kw_only=True)
+class BatchPart:
+    """The records of one partition: offsets from `first_offset` up to, but not including, `next_offset`."""
+
+    claim: Claim
+    expected: int | None
+    """The stored position that the fence expects; not the first offset, as compaction leaves gaps."""
+    first_offset: int
+    next_offset: int
+    dead_lettered: int = 0
+    """Records of this part that the dead-letter topic has already acknowledged."""
+    tombstones: int = 0
+
+    @property
+    def start(self) -> int:
+        """Where the ingested range begins: at the stored position, so that ranges join over gaps."""
+        return self.first_offset if self.expected is None else self.expected
+
+
+class Batch:
+    """Filled by the consumer, in offset order within each part; the order of `add` is the order of
+    `sequence`.
+    """
+
+    __slots__ = ("event_ids", "hashes", "keys", "nbytes", "origins", "parts", "rows")
+
+    def __init__(self, parts: Sequence[BatchPart] = ()) -> None:
+        self.parts: list[BatchPart] = list(parts)
+        self.keys: list[tuple[str, str]] = []
+        """(tenant, idempotency key) of each record."""
+        self.hashes: list[bytes] = []
+        self.event_ids: list[bytes] = []
+        self.rows: list[bytes] = []
+        self.origins: list[tuple[int, int]] = []
+        """(index into parts, offset) of each record."""
+        self.nbytes = 0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def add(self, part_index: int, offset: int, fields: EventFields) -> None:
+        """Append one event. CPU-bound; may run in another thread than the writer's, for another batch."""
+        row = encode_row(fields)
+        self.keys.append((fields.tenant_id, fields.idempotency_key))
+        self.hashes.append(fields.content_hash)
+        self.event_ids.append(fields.event_id)
+        self.rows.append(row)
+        self.origins.append((part_index, offset))
+        self.nbytes += len(row)

@@ -1,0 +1,15 @@
+DROP TABLE penstock.events;
+
+DROP TABLE penstock.registry_versions, penstock.registry_schemas, penstock.registry_config;
+
+DROP TABLE penstock.snapshots;
+
+DROP FUNCTION penstock.append_events, penstock.begin_write, penstock.finish_write, penstock.reserve_sequences, penstock.safe_sequence, penstock.publish;
+
+DROP FUNCTION penstock.roll(), penstock.roll(timestamptz), penstock.ensure_partitions, penstock.create_partition, penstock.create_leaf_indexes;
+
+DROP FUNCTION penstock.close_partition, penstock.validate_partition, penstock.drop_partition;
+
+DROP TABLE penstock.ingested, penstock.offsets, penstock.high_water, penstock.partitions, penstock.settings;
+
+DROP SEQUENCE penstock.event_sequence;

@@ -1,0 +1,150 @@
+-- In-flight floors are advisory locks with one 64-bit key: 20549 ('PE') << 48 | floor. In pg_locks: classid = high half,
+-- objid = low half, objsubid = 1. 48 bits hold 281 million million events.
+
+CREATE FUNCTION penstock.reserve_sequences(_n integer) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, penstock, pg_temp AS $$
+DECLARE
+    taken bigint;
+    locked boolean := false;
+BEGIN
+    -- Read, then mark, then move: whoever reads the sequence later than our move finds our mark.
+    SELECT last_value INTO taken FROM event_sequence;
+    PERFORM pg_advisory_xact_lock_shared((20549::bigint << 48) | taken);
+    -- A session lock, because a transaction's would be held until its COMMIT.
+    PERFORM pg_advisory_lock(1346719315, 2);
+    locked := true;
+    SELECT last_value INTO taken FROM event_sequence;
+    PERFORM setval('penstock.event_sequence', taken + _n, true);
+    PERFORM pg_advisory_unlock(1346719315, 2);
+    RETURN taken + 1;
+EXCEPTION
+    -- OTHERS leaves out a cancelled query, and a session lock outlives the rollback.
+    WHEN query_canceled OR assert_failure OR others THEN
+        IF locked THEN
+            PERFORM pg_advisory_unlock(1346719315, 2);
+        END IF;
+        RAISE;
+END
+$$;
+
+CREATE FUNCTION penstock.safe_sequence() RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, penstock, pg_temp AS $$
+DECLARE
+    given bigint;
+    in_flight bigint;
+BEGIN
+    IF pg_is_in_recovery() THEN
+        RETURN (SELECT sequence FROM high_water);
+    END IF;
+    SELECT last_value INTO given FROM event_sequence;
+    SELECT min(((classid::bigint & 65535) << 32) | objid::bigint) INTO in_flight
+        FROM pg_locks
+        WHERE locktype = 'advisory' AND objsubid = 1 AND granted
+          AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+          AND classid::bigint >> 16 = 20549;
+    RETURN least(given, in_flight);
+END
+$$;
+
+COMMENT ON FUNCTION penstock.safe_sequence IS
+    'Every event up to this sequence is visible to the next statement (READ COMMITTED) or will never exist. '
+    'On a standby: the mark last published. A cursor should be the last event seen, not this mark: '
+    'after a crash numbers that no committed event has may be given out again.';
+
+CREATE FUNCTION penstock.publish() RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, penstock, pg_temp SET synchronous_commit = off AS $$
+DECLARE
+    mark bigint := safe_sequence();
+BEGIN
+    UPDATE high_water SET sequence = mark, published_at = clock_timestamp() WHERE sequence < mark;
+    IF FOUND THEN
+        PERFORM pg_notify('penstock_events', mark::text);
+    END IF;
+    RETURN mark;
+END
+$$;
+
+CREATE FUNCTION penstock.begin_write(
+    _group text, _clusters text[], _topics text[], _topic_ids text[], _partitions integer[], _epochs bigint[],
+    _expected bigint[], _next bigint[], _n integer, _window interval, _low_key text, _high_key text,
+    OUT fenced integer[], OUT leaf text, OUT recorded_at timestamptz, OUT first_sequence bigint,
+    OUT roll_due boolean, OUT closed text[])
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, penstock, pg_temp AS $$
+DECLARE
+    now_ timestamptz;
+    present partitions;
+BEGIN
+    WITH wanted AS (
+        SELECT * FROM unnest(_clusters, _topics, _topic_ids, _partitions, _epochs, _expected, _next)
+            WITH ORDINALITY AS w (cluster_id, topic, topic_id, partition, epoch, expected, next, part)
+    ), moved AS (
+        UPDATE offsets o SET next_offset = w.next, moved_at = clock_timestamp(), attempts = 0
+        FROM wanted w
+        WHERE o.group_id = _group AND o.cluster_id = w.cluster_id COLLATE "C" AND o.topic = w.topic COLLATE "C"
+          AND o.partition = w.partition AND o.topic_id = w.topic_id COLLATE "C"
+          AND o.epoch = w.epoch AND o.next_offset IS NOT DISTINCT FROM w.expected
+        RETURNING w.part
+    )
+    SELECT array_agg(w.part::integer - 1 ORDER BY w.part) INTO fenced
+        FROM wanted w WHERE w.part NOT IN (SELECT part FROM moved);
+    IF fenced IS NOT NULL THEN
+        RETURN;
+    END IF;
+    PERFORM pg_advisory_xact_lock_shared(1346719315, 1);
+    SELECT * INTO present FROM partitions WHERE state = 'current';
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    leaf := present.name;
+    -- clock_timestamp(), not now(): that is the time of BEGIN, before the lock.
+    now_ := clock_timestamp();
+    roll_due := now_ >= present.upper;
+    recorded_at := least(greatest(now_, present.lower), present.upper - interval '1 microsecond');
+    SELECT coalesce(array_agg(p.name ORDER BY p.lower DESC), '{}') INTO closed
+        FROM partitions p
+        WHERE p.state = 'closed' AND p.upper > recorded_at - _window
+          AND p.rows IS DISTINCT FROM 0
+          AND (p.min_key IS NULL OR NOT (_high_key COLLATE "C" < p.min_key OR _low_key COLLATE "C" > p.max_key));
+    IF _n > 0 THEN
+        first_sequence := reserve_sequences(_n);
+    END IF;
+END
+$$;
+
+COMMENT ON FUNCTION penstock.begin_write IS
+    'Opens a batch: fence (all parts or none), partition lock, clamped clock, block of sequences, closed partitions to probe. '
+    'fenced: indexes of the parts whose epoch or position differ, and nothing else was done. leaf null: no current partition.';
+
+CREATE FUNCTION penstock.finish_write(
+    _group text, _clusters text[], _topics text[], _topic_ids text[], _partitions integer[], _first bigint[], _next bigint[],
+    _stored bigint[], _duplicate bigint[], _conflict bigint[], _dead_lettered bigint[], _tombstone bigint[], _lost bigint[],
+    _leaf text) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, penstock, pg_temp AS $$
+    WITH part AS (
+        SELECT *, ARRAY[first_offset, stored, duplicate, conflict, dead_lettered, tombstone, lost] AS batch
+        FROM unnest(_clusters, _topics, _topic_ids, _partitions, _first, _next,
+                    _stored, _duplicate, _conflict, _dead_lettered, _tombstone, _lost)
+            WITH ORDINALITY AS p (cluster_id, topic, topic_id, partition, first_offset, next_offset,
+                                  stored, duplicate, conflict, dead_lettered, tombstone, lost, part)
+    ), merged AS (
+        UPDATE ingested i
+        SET next_offset = p.next_offset, stored = i.stored + p.stored, duplicate = i.duplicate + p.duplicate,
+            conflict = i.conflict + p.conflict, dead_lettered = i.dead_lettered + p.dead_lettered,
+            tombstone = i.tombstone + p.tombstone, lost = i.lost + p.lost, last_batch = p.batch, last_at = clock_timestamp()
+        FROM part p
+        WHERE i.group_id = _group AND i.cluster_id = p.cluster_id COLLATE "C" AND i.topic = p.topic COLLATE "C"
+          AND i.topic_id = p.topic_id COLLATE "C" AND i.partition = p.partition
+          AND i.next_offset = p.first_offset AND i.events_partition IS NOT DISTINCT FROM _leaf COLLATE "C"
+          AND i.first_offset = (
+              SELECT j.first_offset FROM ingested j
+              WHERE j.group_id = _group AND j.cluster_id = p.cluster_id COLLATE "C" AND j.topic = p.topic COLLATE "C"
+                AND j.topic_id = p.topic_id COLLATE "C" AND j.partition = p.partition AND j.first_offset < p.first_offset
+              ORDER BY j.first_offset DESC LIMIT 1)
+        RETURNING p.part
+    )
+    INSERT INTO ingested (group_id, cluster_id, topic, topic_id, partition, first_offset, next_offset, events_partition,
+                          stored, duplicate, conflict, dead_lettered, tombstone, lost, last_batch)
+    SELECT _group, cluster_id, topic, topic_id, partition, first_offset, next_offset, _leaf,
+           stored, duplicate, conflict, dead_lettered, tombstone, lost, batch
+    FROM part WHERE part NOT IN (SELECT part FROM merged)
+$$;

@@ -1,0 +1,123 @@
+"""Appends to PostgreSQL: one round trip, `penstock.append_events`, which is one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+
+from penstock_store._recorded import instant
+from penstock_store.appending import AppendOutcome, AppendResult, Prepared
+from penstock_store.postgresql._append_failures import is_transient, write_error
+from penstock_store.postgresql._read_pool import ReadPool
+from penstock_store.read_errors import ReadError, StoreUnavailable
+from penstock_store.store_errors import WrongExpectedVersion
+
+__all__ = ["Appender"]
+
+_APPEND: Final = f"SELECT * FROM penstock.append_events({', '.join(f'${n}' for n in range(1, 16))})"
+_ATTEMPTS: Final = 8  # each one but the last met another append of the same keys, or a deadlock
+_PAUSE: Final = 0.02  # seconds, doubled each time, drawn at random up to it
+
+
+class Appender:
+    """Append, and what keeps partitions going. Every call may be repeated: keys decide what is new."""
+
+    def __init__(self, pool: ReadPool) -> None:
+        self._pool = pool
+
+    async def append(self, prepared: Prepared) -> tuple[list[AppendResult], bool]:
+        """One result per `prepared.fields`, and whether a roll is due."""
+        arguments = _arguments(prepared)
+        for attempt in range(_ATTEMPTS):
+            try:
+                row = (await self._pool.fetch(_APPEND, arguments))[0]
+            except ReadError as error:
+                if attempt == _ATTEMPTS - 1 or not is_transient(error):
+                    raise write_error(error) from error
+            else:
+                if row["leaf"] is not None:
+                    return _results(prepared, row), bool(row["roll_due"])
+                await self.make_current()
+            await asyncio.sleep(random.uniform(0, _PAUSE * 2**attempt))  # noqa: S311  no secret
+        raise StoreUnavailable(
+            "no partition of penstock.events became current in time. Nothing was stored: append again, and"
+            " look at `penstock doctor` where it stays so"
+        )
+
+    async def make_current(self) -> None:
+        """A current partition and the next one; creation and roll commit apart."""
+        try:
+            await self._pool.fetch("SELECT penstock.ensure_partitions(1)")
+            await self._pool.fetch("SELECT penstock.roll()")
+        except ReadError as error:
+            raise write_error(error) from error
+
+    async def publish(self) -> None:
+        """The mark that replicas read and live readers are woken by."""
+        try:
+            await self._pool.fetch("SELECT penstock.publish()")
+        except ReadError as error:
+            raise write_error(error) from error
+
+
+def _arguments(prepared: Prepared) -> Sequence[Any]:
+    (event_ids, types, occurred, actor_types, actor_ids, entities, tenants, correlations, causations,
+     versions, keys, hashes, payloads, metadata) = zip(*prepared.fields, strict=True)  # fmt: skip
+    return (
+        [UUID(bytes=one) for one in event_ids],
+        types,
+        [instant(one) for one in occurred],
+        actor_types,
+        actor_ids,
+        entities,
+        tenants,
+        correlations,
+        causations,
+        versions,
+        keys,
+        hashes,
+        [one.decode() for one in payloads],
+        [one.decode() for one in metadata],
+        prepared.expected_version,
+    )
+
+
+def _results(prepared: Prepared, row: asyncpg.Record) -> list[AppendResult]:
+    if row["conflicts"]:
+        raise prepared.conflict([item - 1 for item in row["conflicts"]], "key_conflict")
+    if row["taken"]:
+        raise prepared.conflict([item - 1 for item in row["taken"]], "event_id_taken")
+    known = {
+        item - 1: AppendResult(
+            outcome=AppendOutcome.DUPLICATE,
+            event_id=UUID(int=event_id.int),
+            sequence=sequence,
+            recorded_at=recorded_at,
+        )
+        for item, event_id, sequence, recorded_at in zip(
+            row["known"], row["known_ids"], row["known_sequences"], row["known_at"], strict=True
+        )
+    }
+    if row["first_sequence"] is None and len(known) < len(prepared.fields):
+        assert prepared.expected_version is not None  # noqa: S101  nothing else stores nothing
+        raise WrongExpectedVersion(
+            *prepared.entity, expected=prepared.expected_version, actual=row["entity_version"]
+        )
+    results, sequence = [], row["first_sequence"]
+    for place, fields in enumerate(prepared.fields):
+        result = known.get(place)
+        if result is None:
+            result = AppendResult(
+                outcome=AppendOutcome.STORED,
+                event_id=UUID(bytes=fields.event_id),
+                sequence=sequence,
+                recorded_at=row["recorded_at"],
+            )
+            sequence += 1
+        results.append(result)
+    return results

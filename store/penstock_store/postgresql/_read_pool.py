@@ -1,0 +1,118 @@
+"""A pool of read-only connections on which every wait has a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import asyncpg
+import structlog
+
+from penstock_store.driver import DRIVER_ERRORS
+from penstock_store.postgresql._read_failures import LostConnection, read_error
+from penstock_store.postgresql.reader_settings import ReaderSettings
+from penstock_store.read_errors import StoreUnavailable
+
+__all__ = ["ReadPool"]
+
+_FOR_EVER: Final = 2**31  # asyncpg closes a connection after that many queries, waiting without a bound
+_FIRST_PAUSE: Final = 0.1  # seconds before a lost read is tried again, four times as long each time
+
+_log = structlog.get_logger(__name__)
+
+
+class ReadPool:
+    """`fetch` is all that a reader needs: one statement, its own transaction, a deadline."""
+
+    def __init__(self, settings: ReaderSettings) -> None:
+        self._settings = settings
+        self._pool: Any = None
+        self._opening = asyncio.Lock()
+        self._closed = False
+
+    async def close(self) -> None:
+        """Close the connections; end those that do not close in time. Safe to call again."""
+        self._closed = True
+        async with self._opening:
+            pool, self._pool = self._pool, None
+        if pool is None:
+            return
+        try:
+            async with asyncio.timeout(self._settings.close_timeout):
+                await pool.close()
+        except DRIVER_ERRORS:
+            pool.terminate()
+
+    async def fetch(self, text: str, values: Sequence[Any] = ()) -> list[asyncpg.Record]:
+        """The statement's rows; tried again on another connection where one was lost, as reads may be.
+
+        Raises `StoreUnavailable` or `StoreRefused`.
+        """
+        pause = _FIRST_PAUSE
+        for _ in range(self._settings.attempts - 1):
+            try:
+                return await self._fetch_once(text, values)
+            except LostConnection as error:
+                _log.debug("read_is_tried_again", cause=str(error), in_seconds=pause)
+            await asyncio.sleep(pause)
+            pause *= 4
+        return await self._fetch_once(text, values)
+
+    async def _fetch_once(self, text: str, values: Sequence[Any]) -> list[asyncpg.Record]:
+        try:
+            async with self._connection() as connection:
+                return await self._run(connection, text, values)
+        except DRIVER_ERRORS as error:
+            raise read_error(error, self._settings.dsn) from error
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Any]:
+        pool = await self._opened()
+        try:
+            connection = await pool.acquire(timeout=self._settings.acquire_timeout)
+        except TimeoutError:
+            raise StoreUnavailable(
+                f"No connection to PostgreSQL within {self._settings.acquire_timeout:g} s: it does not"
+                f" answer, or all {self._settings.pool_size} connections of this reader are busy."
+                " Raise pool_size, or read less at once."
+            ) from None
+        try:
+            yield connection
+        finally:
+            await pool.release(connection, timeout=self._settings.close_timeout)
+
+    async def _opened(self) -> Any:
+        async with self._opening:
+            if self._closed:
+                raise StoreUnavailable("This event store was closed. Make another one to read on.")
+            if self._pool is None:
+                self._pool = await asyncpg.create_pool(
+                    **self._settings.connection_options(),
+                    min_size=0,  # connections are made when they are needed
+                    max_size=self._settings.pool_size,
+                    max_queries=_FOR_EVER,
+                    reset=_nothing_to_reset,
+                )
+            return self._pool
+
+    async def _run(self, connection: Any, text: str, values: Sequence[Any]) -> list[asyncpg.Record]:
+        try:
+            async with asyncio.timeout(self._settings.command_timeout):
+                rows: list[asyncpg.Record] = await connection.fetch(text, *values)
+                return rows
+        except TimeoutError:
+            connection.terminate()
+            raise StoreUnavailable(
+                f"PostgreSQL did not answer a read within {self._settings.command_timeout:g} s;"
+                " its connection was ended. Narrow the query (a filter, a smaller limit), or raise"
+                " command_timeout."
+            ) from None
+        except (asyncio.CancelledError, OSError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+            connection.terminate()  # a polite cancel waits for the server, without a bound
+            raise
+
+
+async def _nothing_to_reset(_connection: Any) -> None:
+    """Single SELECTs leave nothing behind: the default reset would cost each read a round trip."""

@@ -1,0 +1,116 @@
+"""SELECT statements over `penstock.events`: every value bound, every identifier from an allow-list."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import UUID
+
+from penstock_store._cursor import OrderBy, Position
+from penstock_store.contract import QueryOptions
+from penstock_store.postgresql._rows import COLUMNS
+from penstock_store.postgresql._windows import Window
+
+__all__ = ["Statement", "select_event", "select_events"]
+
+_SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM penstock.events"
+_KEYS: Final = {
+    OrderBy.TIME: ("occurred_at", "sequence"),
+    OrderBy.EVENT_ID: ("event_id", "sequence"),
+    OrderBy.SEQUENCE: ("sequence",),
+}
+_COMPARED: Final = (
+    ("occurred_at >=", "since"),
+    ("occurred_at <", "until"),
+    ("recorded_at >=", "recorded_since"),
+    ("recorded_at <", "recorded_until"),
+    ("sequence >", "after_sequence"),
+    ("sequence <=", "up_to_sequence"),
+    ("actor_id =", "actor_id"),
+    ("correlation_id =", "correlation_id"),
+    ("entity_id =", "entity_id"),
+    ("tenant_id =", "tenant_id"),
+)
+
+
+@dataclass(slots=True)
+class Statement:
+    """Text with $1, $2, … and the values for them."""
+
+    conditions: list[str] = field(default_factory=list)
+    values: list[Any] = field(default_factory=list)
+    tail: str = ""
+
+    @property
+    def text(self) -> str:
+        where = f" WHERE {' AND '.join(self.conditions)}" if self.conditions else ""
+        return f"{_SELECT}{where}{self.tail}"
+
+    def bind(self, value: object) -> str:
+        self.values.append(value)
+        return f"${len(self.values)}"
+
+    def where(self, comparison: str, value: object | None) -> None:
+        if value is not None:
+            self.conditions.append(f"{comparison} {self.bind(value)}")
+
+
+def select_events(
+    options: QueryOptions,
+    *,
+    window: Window,
+    ceiling: int | None,
+    position: Position | None,
+    limit: int,
+    offset: int = 0,
+) -> Statement:
+    """At most `limit` events of `options`, in order, after `position`; within `window` and not above
+    `ceiling`.
+    """
+    statement = Statement()
+    for comparison, name in _COMPARED:
+        statement.where(comparison, getattr(options, name))
+    _types_and_documents(statement, options)
+    statement.where("sequence <=", ceiling)
+    statement.where("recorded_at >=", window.start)
+    statement.where("recorded_at <", window.end)
+    keys = _KEYS[options.order_by]
+    if position is not None:
+        _after(statement, keys, position)
+    direction = " DESC" if options.descending else ""
+    order = ", ".join(f"{key}{direction}" for key in keys)
+    statement.tail = f" ORDER BY {order} LIMIT {statement.bind(limit)}"
+    if offset:
+        statement.tail += f" OFFSET {statement.bind(offset)}"
+    return statement
+
+
+def select_event(event_id: UUID, window: Window) -> Statement:
+    """The event with this id, where it was recorded within `window`."""
+    statement = Statement(tail=" ORDER BY sequence LIMIT 1")  # an id may come again after the dedupe window
+    statement.where("event_id =", event_id)
+    statement.where("recorded_at >=", window.start)
+    statement.where("recorded_at <", window.end)
+    return statement
+
+
+def _types_and_documents(statement: Statement, options: QueryOptions) -> None:
+    if (
+        len(options.event_types) == 1
+    ):  # equality keeps (event_type, occurred_at) in the index's order; ANY does not
+        statement.where("event_type =", options.event_types[0])
+    elif options.event_types:
+        statement.conditions.append(f"event_type = ANY({statement.bind(list(options.event_types))}::text[])")
+    if options.tags:
+        statement.where("metadata -> 'tags' @>", json.dumps(options.tags, ensure_ascii=False))
+    if options.payload:
+        statement.where("payload @>", json.dumps(options.payload, ensure_ascii=False))
+
+
+def _after(statement: Statement, keys: tuple[str, ...], position: Position) -> None:
+    values = (position.sequence,) if position.key is None else (position.key, position.sequence)
+    sign = "<" if position.descending else ">"
+    if len(keys) == 1:
+        statement.where(f"sequence {sign}", position.sequence)
+    else:
+        row = ", ".join(statement.bind(value) for value in values)
+        statement.conditions.append(f"({', '.join(keys)}) {sign} ({row})")

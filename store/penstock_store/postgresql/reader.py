@@ -1,0 +1,201 @@
+"""`PostgresEventStore`: reads of `penstock.events` that page, stream and follow, and never skip."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Final, Self
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from penstock_schemas import RecordedEvent
+from penstock_store._common import EVERYTHING, DerivedReads
+from penstock_store._cursor import OrderBy, encode_cursor, position_of
+from penstock_store.contract import DEFAULT_PAGE, MAX_PAGE, Page, QueryOptions
+from penstock_store.postgresql._live import Follow, Hints
+from penstock_store.postgresql._read_pool import ReadPool
+from penstock_store.postgresql._rows import events_of
+from penstock_store.postgresql._scan import Scan
+from penstock_store.postgresql._select import Statement, select_event
+from penstock_store.postgresql._windows import (
+    AROUND,
+    CATALOGUE,
+    Window,
+    catalogue_values,
+    hull_of,
+    windows_of,
+)
+from penstock_store.postgresql.reader_settings import ReaderSettings
+from penstock_store.read_errors import InvalidQuery, ReadError, StoreUnavailable
+
+__all__ = ["PostgresEventStore"]
+
+_NEWEST_FIRST: Final = QueryOptions(descending=True)
+_SAFE: Final = "SELECT penstock.safe_sequence()"
+_LAST: Final = "SELECT max(sequence) FROM penstock.events WHERE sequence > $1 AND sequence <= $2"
+_LONGEST_PAUSE: Final = 10.0  # seconds between a live reader's attempts while the server is away
+
+_log = structlog.get_logger(__name__)
+
+
+class PostgresEventStore(DerivedReads):
+    """The reading half of the store in PostgreSQL; implements `EventReader`. Any number of tasks may share
+    one.
+
+    `settings`: a database URL, or `ReaderSettings`. Connections are made when they are first needed.
+    """
+
+    def __init__(self, settings: ReaderSettings | str) -> None:
+        self._settings = ReaderSettings(dsn=settings) if isinstance(settings, str) else settings
+        self._pool = ReadPool(self._settings)
+        self._hints = Hints(self._settings)
+
+    async def __aenter__(self) -> Self:
+        await self.initialize()
+        return self
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def initialize(self) -> None:
+        """Connect and check that the store can be read. Safe to call again."""
+        await self.safe_sequence()
+
+    async def close(self) -> None:
+        """Give every connection back within a deadline. Safe to call again."""
+        await self._hints.close()
+        await self._pool.close()
+
+    async def safe_sequence(self) -> int:
+        """The mark up to which every event is there to see: none can appear at or below it later."""
+        rows = await self._pool.fetch(_SAFE)
+        mark: int = rows[0][0]
+        return mark
+
+    async def get_events(self, options: QueryOptions = EVERYTHING) -> Page:
+        """One page; see `EventReader`. By ascending sequence it ends at the safe mark."""
+        limit = DEFAULT_PAGE if options.limit is None else options.limit
+        if limit > MAX_PAGE:
+            raise InvalidQuery(
+                f"limit is {limit:,}; a page holds at most {MAX_PAGE:,} events."
+                " Page by cursor, or use stream()."
+            )
+        scan, _ceiling = await self._scan(options, chunk=limit + 1, limit=limit + 1)
+        rows: list[asyncpg.Record] = []
+        statement = scan.first()
+        while statement is not None:
+            more = await self._fetch(statement)
+            rows += more
+            statement = scan.next(more)
+        events = tuple(events_of(rows[:limit]))
+        cursor = None
+        if events:
+            cursor = encode_cursor(position_of(events[-1], options.order_by, descending=options.descending))
+        return Page(events=events, has_more=len(rows) > limit, next_cursor=cursor)
+
+    async def get_event(self, event_id: UUID) -> RecordedEvent | None:
+        """The event with this id; None where there is none."""
+        for window in await self._around(event_id):
+            if found := await self._fetch(select_event(event_id, window)):
+                return next(events_of(found))
+        rows = await self._pool.fetch(CATALOGUE, catalogue_values(_NEWEST_FIRST, None))
+        for window in windows_of(rows, _NEWEST_FIRST):
+            if found := await self._fetch(select_event(event_id, window)):
+                return next(events_of(found))
+        return None
+
+    async def stream(self, options: QueryOptions = EVERYTHING) -> AsyncGenerator[RecordedEvent, None]:
+        """Every matching event that is there now, in constant memory. No transaction stays open meanwhile.
+
+        Leave early by `contextlib.aclosing`, as for any asynchronous generator.
+        """
+        scan, _ceiling = await self._scan(options, chunk=self._settings.stream_chunk, limit=options.limit)
+        async with aclosing(self._chunks(scan)) as chunks:
+            async for rows in chunks:
+                for event in events_of(rows):
+                    yield event
+
+    async def subscribe(
+        self, after: int = 0, options: QueryOptions = EVERYTHING
+    ) -> AsyncGenerator[RecordedEvent, None]:
+        """By sequence: every matching event after sequence `after`, then those to come, each once; never
+        skips.
+
+        Goes on through an absence of the server. Order, cursor and offset of `options` do not apply. Ends
+        after `limit` events, or past `up_to_sequence`, where one is given.
+        """
+        follow = Follow(options, after)
+        pause = self._settings.poll_interval
+        async with self._hints.subscription() as woken:
+            while not follow.ended:
+                woken.clear()  # before looking: what is published meanwhile wakes us again
+                try:
+                    async with aclosing(self._news(follow)) as news:
+                        async for event in news:
+                            yield event
+                    pause = self._settings.poll_interval
+                except StoreUnavailable as error:
+                    pause = min(2 * pause, _LONGEST_PAUSE)
+                    _log.warning("subscription_waits", cause=str(error), retry_in_seconds=pause)
+                if not follow.ended:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(pause):
+                            await woken.wait()
+
+    async def _news(self, follow: Follow) -> AsyncGenerator[RecordedEvent, None]:
+        """What is there after the follower's position, up to the mark."""
+        options = follow.options()
+        scan, ceiling = await self._scan(options, chunk=self._settings.stream_chunk, limit=options.limit)
+        async with aclosing(self._chunks(scan)) as chunks:
+            async for rows in chunks:
+                for event in events_of(rows):
+                    follow.saw(event)
+                    yield event
+        last = None
+        if follow.filtered and scan.looks and not follow.ended:
+            last = (await self._pool.fetch(_LAST, (follow.position, ceiling)))[0][0]
+        follow.passed(last, ceiling)
+
+    async def _scan(self, options: QueryOptions, *, chunk: int, limit: int | None) -> tuple[Scan, int]:
+        rows = await self._pool.fetch(CATALOGUE, catalogue_values(options, options.position()))
+        ceiling: int = rows[0]["ceiling"]
+        bounded = options.order_by is OrderBy.SEQUENCE and not options.descending
+        windows = windows_of(rows, options)
+        return Scan(options, windows, ceiling=ceiling if bounded else None, chunk=chunk, limit=limit), ceiling
+
+    async def _chunks(self, scan: Scan) -> AsyncGenerator[list[asyncpg.Record], None]:
+        """Chunk after chunk; PostgreSQL reads the next one while this one is made into events and used."""
+        statement = scan.first()
+        pending = asyncio.create_task(self._fetch(statement)) if statement is not None else None
+        try:
+            while pending is not None:
+                rows = await pending
+                statement = scan.next(rows)
+                pending = asyncio.create_task(self._fetch(statement)) if statement is not None else None
+                await asyncio.sleep(0)  # lets the request go out
+                if rows:
+                    yield rows
+        finally:
+            if pending is not None:
+                pending.cancel()
+                with suppress(asyncio.CancelledError, ReadError):
+                    await pending
+
+    async def _around(self, event_id: UUID) -> list[Window]:
+        if event_id.version != 7:
+            return []
+        try:
+            made = datetime.fromtimestamp((event_id.int >> 80) / 1_000, UTC)
+        except (ValueError, OverflowError):  # 48 bits reach beyond the year 9999
+            return []
+        return hull_of(await self._pool.fetch(AROUND, (made,)))
+
+    async def _fetch(self, statement: Statement) -> list[asyncpg.Record]:
+        return await self._pool.fetch(statement.text, statement.values)

@@ -1,0 +1,210 @@
+"""`PostgresStore`: the whole contract on PostgreSQL: the reader with appends, snapshots, health, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+from pydantic import JsonValue
+
+from penstock_schemas import Event, RecordedEvent
+from penstock_store._common import EVERYTHING, snapshot_json
+from penstock_store._meter import Meter
+from penstock_store.appending import AppendResult, prepare
+from penstock_store.contract import Page, QueryOptions
+from penstock_store.errors import StoreError
+from penstock_store.postgresql._append import Appender
+from penstock_store.postgresql._append_failures import write_error
+from penstock_store.postgresql._read_pool import ReadPool
+from penstock_store.postgresql.reader import PostgresEventStore
+from penstock_store.postgresql.reader_settings import ReaderSettings
+from penstock_store.read_errors import ReadError
+from penstock_store.store_contract import Capability, Health, Snapshot, StoreMetrics
+
+__all__ = ["PostgresStore", "StoreSettings", "create"]
+
+_PUT: Final = """
+INSERT INTO penstock.snapshots AS s (key, state_version, sequence, state) VALUES ($1, $2, $3, $4)
+ON CONFLICT (key, state_version) DO UPDATE
+    SET sequence = EXCLUDED.sequence, state = EXCLUDED.state, taken_at = EXCLUDED.taken_at
+    WHERE s.sequence <= EXCLUDED.sequence
+RETURNING s.sequence
+"""
+_GET: Final = """
+SELECT sequence, state, taken_at FROM penstock.snapshots WHERE key = $1 AND state_version = $2
+"""
+_FIGURES: Final = """
+SELECT coalesce(sum(coalesce(p.rows, greatest(c.reltuples, 0)::bigint)), 0)::bigint AS events,
+       coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint AS storage_bytes,
+       penstock.safe_sequence() AS mark
+FROM penstock.partitions p JOIN pg_class c ON c.relname = p.name AND c.relnamespace = 'penstock'::regnamespace
+WHERE p.state <> 'dropped'
+"""
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings(ReaderSettings):
+    """As `ReaderSettings`. The login needs the role `penstock_writer`; `pool_size` counts twice: reads and
+    writes have connections of their own.
+    """
+
+    application_name: str = "penstock-store"
+    health_timeout: float = 5.0
+
+    def write_options(self) -> _WriteSettings:
+        """The settings of the connections that write."""
+        names = ReaderSettings.__dataclass_fields__
+        return _WriteSettings(**{name: getattr(self, name) for name in names})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _WriteSettings(ReaderSettings):
+    def connection_options(self) -> dict[str, Any]:
+        options = ReaderSettings.connection_options(self)
+        options["server_settings"] |= {
+            "default_transaction_read_only": "off",
+            "synchronous_commit": "on",  # "stored" means on disk, whatever the server's default
+            "timezone": "UTC",
+        }
+        return options
+
+
+class PostgresStore(PostgresEventStore):
+    """Implements `EventStore`. Any number of tasks, and of processes, may append at the same time.
+
+    A version is expected of appends among each other: what a Kafka worker writes to the same entity at the
+    same moment is not kept out.
+    """
+
+    def __init__(self, settings: StoreSettings | str) -> None:
+        chosen = StoreSettings(dsn=settings) if isinstance(settings, str) else settings
+        super().__init__(chosen)
+        self._chosen = chosen
+        self._writes = ReadPool(chosen.write_options())
+        self._appender = Appender(self._writes)
+        self._meter = Meter()
+        self._upkeep: asyncio.Task[None] | None = None
+        self._upkeep_due = False
+        self._roll_due = False
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """Everything."""
+        return frozenset(Capability)
+
+    async def close(self) -> None:
+        """Give every connection back within a deadline. Safe to call again."""
+        task, self._upkeep = self._upkeep, None
+        if task is not None:
+            await asyncio.wait({task}, timeout=self._chosen.close_timeout)
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        await self._writes.close()
+        await super().close()
+
+    async def append(self, event: Event, *, expected_version: int | None = None) -> AppendResult:
+        """See `EventStore.append`."""
+        return (await self.append_batch([event], expected_version=expected_version))[0]
+
+    async def append_batch(
+        self, events: Sequence[Event], *, expected_version: int | None = None
+    ) -> list[AppendResult]:
+        """See `EventStore.append_batch`."""
+        with self._meter.timed("append"):
+            if not events:
+                return []
+            prepared = prepare(events, expected_version)
+            settled, roll_due = await self._appender.append(prepared)
+            results = prepared.results(settled)
+        self._meter.count(results)
+        self._ask_upkeep(roll_due=roll_due)
+        return results
+
+    async def get_events(self, options: QueryOptions = EVERYTHING) -> Page:
+        """See `EventReader.get_events`."""
+        with self._meter.timed("query"):
+            return await super().get_events(options)
+
+    async def get_event(self, event_id: UUID) -> RecordedEvent | None:
+        """See `EventReader.get_event`."""
+        with self._meter.timed("query"):
+            return await super().get_event(event_id)
+
+    async def create_snapshot(
+        self, key: str, state: JsonValue, *, sequence: int, state_version: int = 1
+    ) -> bool:
+        """See `EventStore.create_snapshot`."""
+        text = snapshot_json(key, state, sequence, state_version).decode()
+        try:
+            return bool(await self._writes.fetch(_PUT, (key, state_version, sequence, text)))
+        except ReadError as error:
+            raise write_error(error) from error
+
+    async def get_snapshot(self, key: str, *, state_version: int = 1) -> Snapshot | None:
+        """See `EventStore.get_snapshot`."""
+        rows = await self._pool.fetch(_GET, (key, state_version))
+        if not rows:
+            return None
+        sequence, state, taken_at = rows[0]
+        return Snapshot(
+            key=key,
+            state=json.loads(state),
+            sequence=sequence,
+            state_version=state_version,
+            taken_at=taken_at,
+        )
+
+    async def health_check(self) -> Health:
+        """Ready: the server answers a read in time and holds the schema."""
+        started = time.perf_counter()
+        detail = "ok"
+        try:
+            async with asyncio.timeout(self._chosen.health_timeout):
+                await self.safe_sequence()
+        except TimeoutError:
+            detail = f"PostgreSQL did not answer within {self._chosen.health_timeout:g} s"
+        except StoreError as error:
+            detail = str(error)
+        return Health(
+            live=True, ready=detail == "ok", detail=detail, latency_seconds=time.perf_counter() - started
+        )
+
+    async def get_metrics(self) -> StoreMetrics:
+        """See `EventStore.get_metrics`."""
+        events, storage_bytes, mark = (await self._pool.fetch(_FIGURES))[0]
+        return self._meter.metrics(
+            "postgresql", events=events, storage_bytes=storage_bytes, last_sequence=mark
+        )
+
+    def _ask_upkeep(self, *, roll_due: bool) -> None:
+        """Publish and roll beside the next append; at most one at a time."""
+        self._upkeep_due = True
+        self._roll_due |= roll_due
+        if self._upkeep is None or self._upkeep.done():
+            self._upkeep = asyncio.create_task(self._keep_up(), name="penstock-append-upkeep")
+
+    async def _keep_up(self) -> None:
+        while self._upkeep_due:
+            self._upkeep_due = False
+            try:
+                await self._appender.publish()
+                if self._roll_due:
+                    self._roll_due = False
+                    await self._appender.make_current()
+            except StoreError as error:  # readers poll, writers go on in the old partition: the next one does
+                _log.warning("upkeep_failed", error=str(error))
+                return
+
+
+def create(**settings: Any) -> PostgresStore:
+    """The entry points `postgresql` and `postgres`; takes the fields of `StoreSettings`."""
+    return PostgresStore(StoreSettings(**settings))

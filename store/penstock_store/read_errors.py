@@ -1,0 +1,29 @@
+"""What can go wrong while reading. `ReadError` is below `StoreError`; each class says what to do about it."""
+
+from __future__ import annotations
+
+from penstock_store.errors import StoreError
+
+__all__ = ["InvalidQuery", "ReadError", "StoreRefused", "StoreUnavailable"]
+
+
+class ReadError(StoreError):
+    """Root of what readers raise. `sqlstate`: PostgreSQL's own code, where it answered."""
+
+    def __init__(self, message: str, *, sqlstate: str | None = None) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+
+
+class InvalidQuery(ReadError, ValueError):
+    """An option is not what it must be. The message names it and says what to write; nothing was sent."""
+
+
+class StoreUnavailable(ReadError):
+    """PostgreSQL is away, busy, or did not answer before a deadline. The same read may pass later."""
+
+
+class StoreRefused(ReadError):
+    """PostgreSQL answered and refuses: no such database, wrong login, missing migration or privilege. Mend
+    that first.
+    """
