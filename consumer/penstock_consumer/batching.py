@@ -1,0 +1,214 @@
+"""From records to a batch: ownership, offsets, decoding. Pure: no I/O, no clock, no await.
+
+`fill` is the worker's hot loop; what it does costs every record. Everything else here happens once a batch.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from penstock_consumer.errors import RecordEndsProcess
+from penstock_consumer.interfaces import DeadLetter, Record, RecordDecoder, TopicPartition
+from penstock_schemas.errors import DecodeError, SchemaNotLoaded
+from penstock_store.ingest import Batch, BatchPart, Claim
+
+__all__ = ["Lane", "PendingBatch", "fill"]
+
+DECODING = "VALUE_CONVERTER"
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """A partition that is ours, from its claim until it is given up. A new claim makes a new lane."""
+
+    partition: TopicPartition
+    claim: Claim
+    next: int
+    """The offset that may come next; anything lower was seen already."""
+    fence: int | None
+    """The position that PostgreSQL will hold once every batch taken from here is committed; None: no
+    position yet.
+    """
+    end: int
+    """The partition's high watermark when last asked."""
+    suspect_below: int = 0
+    """Records below this offset may have ended a worker: they are decoded with care."""
+    records: int = 0
+    """Taken and not yet counted in the metrics; likewise `bytes`, of their values."""
+    bytes: int = 0
+
+
+class PendingBatch:
+    """What was decoded and is not yet written: the store's batch, and what is needed to explain its
+    failures.
+    """
+
+    def __init__(self, opened: float) -> None:
+        self.opened = opened
+        """When its first record came, by the clock's `monotonic`."""
+        self.rows = Batch()
+        self.lanes: list[Lane] = []
+        """By part index."""
+        self.letters: list[DeadLetter] = []
+        self.records = 0
+        self.value_bytes = 0
+        self.decode_seconds = 0.0
+        self._chunks: list[Sequence[Record]] = []
+        self._parts: dict[TopicPartition, int] = {}
+
+    def __bool__(self) -> bool:
+        return self.records > 0
+
+    @property
+    def nbytes(self) -> int:
+        """What counts against the limit: the records' values or the rows made of them, whichever is more."""
+        return max(self.value_bytes, self.rows.nbytes)
+
+    @property
+    def last(self) -> Record:
+        """The record decoded last."""
+        return self._chunks[-1][-1]
+
+    def keep(self, chunk: Sequence[Record]) -> None:
+        """Hold on to the original records, for those that PostgreSQL may refuse."""
+        self._chunks.append(chunk)
+
+    def index_of(self, lane: Lane) -> int:
+        """The index of the lane's part, also where that is still to be opened."""
+        return self._parts.get(lane.partition, len(self.lanes))
+
+    def part_of(self, lane: Lane) -> BatchPart:
+        """The lane's part, which begins where the lane stands. Opened with the first record taken: the books
+        refuse a part without any.
+        """
+        index = self.index_of(lane)
+        if index == len(self.lanes):
+            self._parts[lane.partition] = index
+            self.lanes.append(lane)
+            self.rows.parts.append(
+                BatchPart(
+                    claim=lane.claim,
+                    expected=lane.fence,
+                    first_offset=lane.next,
+                    next_offset=lane.next,
+                    dead_lettered=0,
+                    tombstones=0,
+                )
+            )
+        return self.rows.parts[index]
+
+    def seal(self) -> None:
+        """The batch goes to the writer: the next one expects what this one leaves behind."""
+        for lane, part in zip(self.lanes, self.rows.parts, strict=True):
+            lane.fence = part.next_offset
+
+    def find(self, wanted: Collection[tuple[int, int]]) -> dict[tuple[int, int], Record]:
+        """The original records by (part index, offset). Slow, and rare."""
+        found: dict[tuple[int, int], Record] = {}
+        for chunk in self._chunks:
+            for record in chunk:
+                part = self._parts.get(TopicPartition(record.topic(), record.partition()), -1)
+                if (part, record.offset()) in wanted:
+                    found[part, record.offset()] = record
+        return found
+
+
+def fill(
+    batch: PendingBatch,
+    records: Sequence[Record],
+    begin: int,
+    lanes: Mapping[TopicPartition, Lane],
+    decoder: RecordDecoder,
+    unknown: Mapping[int, DecodeError],
+    careful: RecordDecoder | None = None,
+) -> tuple[int, int | None]:
+    """Decode `records[begin:]` into `batch`; returns how far it came, and the schema id that it then lacked
+    or None.
+
+    Records of a partition that has no lane, or below the lane's next offset, are dropped: a client may hand
+    over what was revoked or was seen before. An offset above the next one is a gap left by compaction or a
+    transaction marker. `unknown` are schema ids that the registry has no Avro schema for: their records are
+    dead letters. `careful` decodes what is suspected of ending the process.
+    """
+    for partition, first, stop in _runs(records, begin):
+        lane = lanes.get(partition)
+        if lane is None:
+            continue
+        chosen = careful if careful is not None and lane.next < lane.suspect_below else decoder
+        reached, schema_id = _fill_run(batch, lane, records[first:stop], chosen, unknown)
+        if schema_id is not None:
+            return first + reached, schema_id
+    return len(records), None
+
+
+def _runs(records: Sequence[Record], begin: int) -> Iterator[tuple[TopicPartition, int, int]]:
+    """Neighbours of one partition: the client hands over long runs, so what is looked up once a run is
+    free.
+    """
+    first, topic, number = begin, "", -1
+    for index in range(begin, len(records)):
+        record = records[index]
+        if record.partition() != number or record.topic() != topic:
+            if index > first:
+                yield TopicPartition(topic, number), first, index
+            first, topic, number = index, record.topic(), record.partition()
+    if first < len(records):
+        yield TopicPartition(topic, number), first, len(records)
+
+
+def _fill_run(
+    batch: PendingBatch,
+    lane: Lane,
+    records: Sequence[Record],
+    decoder: RecordDecoder,
+    unknown: Mapping[int, DecodeError],
+) -> tuple[int, int | None]:
+    number, letters = batch.index_of(lane), len(batch.letters)
+    add, decode = batch.rows.add, decoder.decode
+    expected, taken, size, tombstones = lane.next, 0, 0, 0
+    reached, missing = len(records), None
+    for index, record in enumerate(records):
+        offset = record.offset()
+        if offset < expected:
+            continue
+        value = record.value()
+        if value is None:
+            tombstones += 1
+        else:
+            try:
+                add(number, offset, decode(value))
+            except SchemaNotLoaded as error:
+                if error.schema_id not in unknown:
+                    reached, missing = index, error.schema_id
+                    break
+                batch.letters.append(_letter(record, unknown[error.schema_id]))
+            except MemoryError:
+                raise
+            except Exception as error:
+                batch.letters.append(_letter(record, error))
+            size += len(value)
+        expected = offset + 1
+        taken += 1
+    if not taken:
+        return reached, missing
+    part = batch.part_of(lane)
+    part.dead_lettered += len(batch.letters) - letters
+    part.tombstones += tombstones
+    lane.next = part.next_offset = expected
+    lane.records += taken
+    lane.bytes += size
+    batch.records += taken
+    batch.value_bytes += size
+    return reached, missing
+
+
+def _letter(record: Record, error: Exception) -> DeadLetter:
+    if isinstance(error, DecodeError):
+        return DeadLetter(record, DECODING, str(error.reason), str(error), _class_name(error))
+    if isinstance(error, RecordEndsProcess):
+        return DeadLetter(record, DECODING, "ends_process", str(error), _class_name(error))
+    # Not an error that decoding may end in, so its text may hold anything: name the class only.
+    return DeadLetter(record, DECODING, "unexpected", "decoding failed unexpectedly", _class_name(error))
+
+
+def _class_name(error: Exception) -> str:
+    return f"{type(error).__module__}.{type(error).__qualname__}"

@@ -1,0 +1,32 @@
+"""Notices when the records are hardly what is wrong."""
+
+from collections import deque
+
+__all__ = ["DeadLetterBreaker"]
+
+_FEWEST = 500  # bad records before a share says anything: a handful of bad ones in a quiet topic is ordinary
+
+
+class DeadLetterBreaker:
+    """Trips when more than `share` of about the last `window` records were bad, and at least 500 were."""
+
+    def __init__(self, share: float, window: int) -> None:
+        self._share = share
+        self._window = window
+        self._seen: deque[tuple[int, int]] = deque()
+        self.records = 0
+        self.bad = 0
+
+    def observe(self, records: int, bad: int) -> bool:
+        """Take note of one more chunk, or of records of earlier ones that turned out bad; whether the breaker
+        trips.
+        """
+        if records or bad:
+            self._seen.append((records, bad))
+            self.records += records
+            self.bad += bad
+        while len(self._seen) > 1 and self.records - self._seen[0][0] >= self._window:
+            old_records, old_bad = self._seen.popleft()
+            self.records -= old_records
+            self.bad -= old_bad
+        return self._share < 1 and self.bad >= _FEWEST and self.bad > self._share * self.records

@@ -1,0 +1,60 @@
+"""Where a claimed partition goes on: offset arithmetic, no I/O."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from penstock_consumer.interfaces import PartitionState
+
+__all__ = ["Loss", "place"]
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Records that will not be ingested: [first, next) was expired, or is passed over as `start` says; or
+    the log ends at `next` already.
+    """
+
+    first: int
+    next: int
+    reason: Literal["expired", "truncated", "latest"]
+
+    def accepted(self, by_operator: bool) -> bool:
+        """Whether the partition goes on. Offsets of a truncated log come again for other records, which the
+        books of this topic cannot hold, so nobody can accept that.
+        """
+        return self.reason == "latest" or (self.reason == "expired" and by_operator)
+
+    @property
+    def explanation(self) -> str:
+        """For the operator."""
+        if self.reason == "expired":
+            return (
+                f"offsets {self.first} to {self.next - 1} were deleted by the topic's retention before they "
+                "were ingested. To go on without them start the worker with this partition in accept_loss"
+            )
+        if self.reason == "latest":
+            return f"offsets {self.first} to {self.next - 1} are passed over, as start=latest says"
+        return (
+            f"the partition ends at {self.next}, before the stored position {self.first}: the log was "
+            "truncated, and offsets already ingested come again with other records. Restore the log, or make "
+            "the topic anew: its new id gives it books of its own"
+        )
+
+
+def place(position: int | None, state: PartitionState, start: Literal["earliest", "latest"]) -> int | Loss:
+    """The offset to fetch first, or what was lost.
+
+    `position` is the next offset by PostgreSQL, None where it holds none: then `start` decides.
+    """
+    if position is None:
+        # Passing over is written down like a loss: a crash before the first batch must not pass over twice.
+        return (
+            state.low
+            if start == "earliest" or state.low == state.high
+            else Loss(state.low, state.high, "latest")
+        )
+    if position < state.low:
+        return Loss(position, state.low, "expired")
+    if position > state.high:
+        return Loss(position, state.high, "truncated")
+    return position

@@ -1,0 +1,104 @@
+"""The bad records of one batch on their way to the dead-letter topic, each once however often the batch is
+tried.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import structlog
+
+from penstock_consumer.batching import PendingBatch
+from penstock_consumer.interfaces import DeadLetter, DeadLetterSink
+from penstock_consumer.metrics import WorkerMetrics
+from penstock_store.ingest import Outcome, Rejection
+
+__all__ = ["Rejects"]
+
+log = structlog.get_logger(__name__)
+
+_STORING = "TASK_PUT"
+
+
+class Rejects:
+    """Acknowledged before COMMIT, so that no position passes a record that is nowhere."""
+
+    def __init__(
+        self,
+        batch: PendingBatch,
+        dead_letters: DeadLetterSink,
+        conflicts: Literal["dead_letter", "report"],
+        metrics: WorkerMetrics,
+        refused: Callable[[int], None],
+    ) -> None:
+        self._batch = batch
+        self._dead_letters = dead_letters
+        self._conflicts = conflicts
+        self._metrics = metrics
+        self._note_refused = refused
+        self._refused: set[tuple[int, int]] = set()
+        self._undecoded_sent = not batch.letters
+        self._sent: set[tuple[int, int]] = set()
+
+    async def send_undecoded(self) -> None:
+        """Those that never became events. Raises `DeadLettersUnavailable`."""
+        if not self._undecoded_sent:
+            await self._send(self._batch.letters)
+            self._undecoded_sent = True
+
+    async def send_rejected(self, rejections: Sequence[Rejection]) -> None:
+        """Those that PostgreSQL will not hold; the sink awaits this inside its transaction."""
+        new = [found for found in rejections if (found.part, found.offset) not in self._sent]
+        self._count_refused(new)
+        self._report_conflicts(new)
+        wanted = {
+            (found.part, found.offset): found
+            for found in new
+            if found.outcome is not Outcome.CONFLICT or self._conflicts == "dead_letter"
+        }
+        records = self._batch.find(wanted.keys())
+        await self._send(
+            [
+                DeadLetter(records[at], _STORING, found.reason, found.message, _class_name(found))
+                for at, found in wanted.items()
+            ]
+        )
+        self._sent.update((found.part, found.offset) for found in new)
+
+    def _count_refused(self, rejections: Sequence[Rejection]) -> None:
+        """Each once. Before anything is sent: `refused` raises where it is hardly the records' fault."""
+        found = {(one.part, one.offset) for one in rejections if one.outcome is Outcome.DEAD_LETTERED}
+        if new := found - self._refused:
+            self._refused |= new
+            self._note_refused(len(new))
+
+    def _report_conflicts(self, rejections: Sequence[Rejection]) -> None:
+        conflicts = [found for found in rejections if found.outcome is Outcome.CONFLICT]
+        if conflicts:
+            first = conflicts[0]
+            lane = self._batch.lanes[first.part]
+            log.warning(
+                "conflicts",
+                count=len(conflicts),
+                first=f"{lane.partition.topic}:{lane.partition.partition}@{first.offset}",
+                reason=first.reason,
+                policy=self._conflicts,
+            )
+
+    async def _send(self, letters: Sequence[DeadLetter]) -> None:
+        if not letters:
+            return
+        await self._dead_letters.send(letters)
+        for letter in letters:
+            self._metrics.dead_letters.labels(letter.record.topic(), letter.reason).inc()
+        first = letters[0]
+        log.warning(
+            "dead_letters",
+            count=len(letters),
+            first=f"{first.record.topic()}:{first.record.partition()}@{first.record.offset()}",
+            reason=first.reason,
+            message=first.message,
+        )
+
+
+def _class_name(rejection: Rejection) -> str:
+    return f"penstock_store.ingest.{'Conflict' if rejection.outcome is Outcome.CONFLICT else 'RowRefused'}"

@@ -1,0 +1,44 @@
+"""When to fetch how much, and when a batch goes: pure arithmetic over `BatchLimits`."""
+
+from penstock_consumer.batching import PendingBatch
+from penstock_consumer.settings import BatchLimits
+
+__all__ = ["Rhythm"]
+
+_IDLE = 0.5  # seconds of waiting for a first record: bounds how late a stop or a failed write is noticed
+
+
+class Rhythm:
+    """A quiet topic is written after `linger`, a full stream in big batches: more waits in Kafka anyway."""
+
+    def __init__(self, limits: BatchLimits) -> None:
+        self._limits = limits
+        self._mean = 1024.0  # bytes a record, learnt from what came
+
+    def is_full(self, batch: PendingBatch) -> bool:
+        """Nothing more may be added."""
+        return batch.records >= self._limits.records or batch.nbytes >= self._limits.bytes
+
+    def chunk(self, batch: PendingBatch) -> int:
+        """How many records to fetch next, at least one: as many as the batch has room for by count and, at
+        the size of those before, by bytes.
+        """
+        if batch.records:
+            self._mean = max(1.0, batch.nbytes / batch.records)
+        room = min(self._limits.records - batch.records, (self._limits.bytes - batch.nbytes) / self._mean)
+        return max(1, min(self._limits.fetch, int(room)))
+
+    def patience(self, batch: PendingBatch, now: float) -> float:
+        """Seconds to wait for a first record."""
+        if not batch.records:
+            return _IDLE
+        return max(0.0, min(_IDLE, batch.opened + self._limits.linger - now))
+
+    def is_due(self, batch: PendingBatch, now: float, *, caught_up: bool) -> bool:
+        """Whether an idle writer should take the batch. `caught_up`: the last fetch brought less than was
+        asked for.
+        """
+        if not batch.records:
+            return False
+        age = now - batch.opened
+        return self.is_full(batch) or age >= (self._limits.linger if caught_up else self._limits.age)
