@@ -1,0 +1,1 @@
+"""The Penstock application: command line, local stack, registry endpoint."""

@@ -1,0 +1,1 @@
+"""The demo: real events through real servers, read back and counted."""

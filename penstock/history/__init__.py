@@ -1,0 +1,1 @@
+"""What `penstock events` shows: times as people write them, events as lines, and the way to stdout."""

@@ -1,0 +1,1 @@
+"""Reading events from files and putting them on their way: `penstock load`."""
