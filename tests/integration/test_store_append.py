@@ -1,0 +1,156 @@
+"""Appends to PostgreSQL beside what the contract says of every backend: partitions, roles, deadlines."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import pytest
+
+from fixtures.databases import Database
+from fixtures.history import History
+from fixtures.waiting import wait_for_async
+from penstock_schemas import Event
+from penstock_store.contract import QueryOptions
+from penstock_store.postgresql.store import PostgresStore, StoreSettings
+from penstock_store.read_errors import StoreRefused, StoreUnavailable
+from penstock_store.store_errors import AppendConflict, WrongExpectedVersion
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+
+@pytest.fixture
+async def owner(database: Database) -> AsyncIterator[Connection]:
+    connection = await asyncpg.connect(database.url, timeout=10)
+    yield connection
+    await connection.close(timeout=5)
+
+
+@pytest.fixture
+async def store(database: Database) -> AsyncIterator[PostgresStore]:
+    async with PostgresStore(database.writer_url) as opened:
+        yield opened
+
+
+def _event(entity: str = "e1", **fields: Any) -> Event:
+    return Event(event_type="order.placed", entity_id=entity, **fields)
+
+
+@pytest.mark.parametrize("seal", [True, False], ids=["sealed", "closed"])
+async def test_keys_and_versions_of_every_partition_count(
+    store: PostgresStore, owner: Connection, seal: bool
+) -> None:
+    history = History(owner)
+    first = [await store.append(_event(entity=f"e{n}", idempotency_key=f"k{n}")) for n in range(3)]
+    for _ in range(3):
+        await history.roll(seal=seal)
+        await store.append(_event("other"))
+    again = await store.append_batch(
+        [_event(entity=f"e{n}", idempotency_key=f"k{n}") for n in (2, 0)] + [_event("e9")]
+    )
+    assert [(one.stored, one.sequence) for one in again[:2]] == [(False, first[n].sequence) for n in (2, 0)]
+    assert again[2].stored
+    with pytest.raises(AppendConflict):
+        await store.append(_event("another", idempotency_key="k1"))
+    with pytest.raises(WrongExpectedVersion) as caught:
+        await store.append(_event("e1"), expected_version=0)
+    assert caught.value.actual == first[1].sequence
+    assert (await store.append(_event("e1"), expected_version=first[1].sequence)).stored
+    dropped = await owner.fetchval("SELECT name FROM penstock.partitions ORDER BY lower LIMIT 1")
+    if seal:  # what retention dropped is forgotten with it
+        await owner.execute("SELECT penstock.drop_partition($1)", dropped)
+        assert (await store.append(_event("e0"), expected_version=0)).stored
+
+
+async def test_the_first_append_makes_the_first_partition(store: PostgresStore, owner: Connection) -> None:
+    assert await owner.fetchval("SELECT count(*) FROM penstock.partitions") == 0
+    results = await asyncio.gather(*(store.append(_event(f"e{n}")) for n in range(8)))
+    assert sorted(result.sequence for result in results) == list(range(1, 9))
+    states = await owner.fetch("SELECT state FROM penstock.partitions ORDER BY lower")
+    assert [row[0] for row in states] == ["current", "future"]
+
+
+async def test_a_roll_that_is_due_follows_the_append(store: PostgresStore, owner: Connection) -> None:
+    await owner.execute("UPDATE penstock.settings SET partition_interval = '1 second'")
+    await store.append(_event())
+    first = await owner.fetchval("SELECT name FROM penstock.partitions WHERE state = 'current'")
+
+    async def rolled() -> bool:
+        await store.append(_event())
+        return bool(
+            await owner.fetchval("SELECT name <> $1 FROM penstock.partitions WHERE state = 'current'", first)
+        )
+
+    await wait_for_async(rolled, 20, "a roll")
+    bounds = await owner.fetch(
+        "SELECT p.name FROM penstock.events e"
+        " JOIN penstock.partitions p ON 'penstock.' || p.name = e.tableoid::regclass::text"
+        " WHERE NOT (e.recorded_at >= p.lower AND e.recorded_at < p.upper)"
+    )
+    assert bounds == []
+
+
+async def test_an_append_publishes_its_mark(store: PostgresStore, owner: Connection) -> None:
+    await store.append(_event())
+    result = await store.append(_event())
+
+    async def published() -> bool:
+        return bool(await owner.fetchval("SELECT sequence >= $1 FROM penstock.high_water", result.sequence))
+
+    await wait_for_async(published, 10, "the mark")
+
+
+async def test_a_writer_may_append_and_no_one_else(database: Database, store: PostgresStore) -> None:
+    await store.append(_event())
+    await store.create_snapshot("k", 1, sequence=1)
+    async with PostgresStore(database.reader_url) as reader:
+        assert (await reader.get_snapshot("k")) is not None
+        for attempt in (reader.append(_event()), reader.create_snapshot("k", 1, sequence=2)):
+            with pytest.raises(StoreRefused, match="penstock_writer"):
+                await attempt
+    connection = await asyncpg.connect(database.writer_url, timeout=10)
+    try:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute("DELETE FROM penstock.snapshots")
+    finally:
+        await connection.close(timeout=5)
+
+
+async def test_an_append_behind_a_stopped_writer_ends_in_time(database: Database, owner: Connection) -> None:
+    settings = StoreSettings(dsn=database.writer_url, command_timeout=1.0)
+    async with PostgresStore(settings) as store:
+        await store.append(_event())
+        async with owner.transaction():
+            await owner.execute("SELECT pg_advisory_xact_lock(1346719315, 1)")
+            event = _event()
+            with pytest.raises(StoreUnavailable, match="call again with the same events"):
+                await store.append(event)
+        assert (await store.append(event)).sequence > 0
+        assert len((await store.get_events()).events) == 2
+
+
+async def test_a_repeat_after_a_lost_connection_stores_once(store: PostgresStore, owner: Connection) -> None:
+    await store.append(_event())
+    await owner.execute(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        " WHERE application_name = 'penstock-store' AND datname = current_database()"
+    )
+    assert (await store.append(_event())).stored
+
+
+async def test_an_append_waits_for_no_unrelated_transaction_and_live_readers_miss_none(
+    store: PostgresStore, owner: Connection
+) -> None:
+    await store.append(_event())
+    async with owner.transaction():
+        await owner.execute("CREATE TABLE unrelated ()")
+        writes = [asyncio.gather(*(store.append(_event(f"e{n}")) for n in range(20)))]
+        async with asyncio.timeout(20):
+            news = store.subscribe(options=QueryOptions(limit=21))
+            seen = [event.sequence async for event in news]
+        await writes[0]
+    assert seen == sorted(seen)
+    assert len(set(seen)) == 21

@@ -1,0 +1,170 @@
+"""What must hold: looked at with every commit, and once more when all is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from penstock_consumer.interfaces import DeadLetter, TopicPartition
+from penstock_store.ingest import Batch, Outcome, PartitionRef
+from penstock_store.ingest.decide import Decision
+from penstock_store.ingest.rows import encode_row
+from simulation.records import TOPIC, Kind, Log, SimRecord
+from simulation.world import World
+
+if TYPE_CHECKING:
+    from simulation.database import Database
+
+LIMIT = 8  # records of a batch in every simulation
+
+
+class Audit:
+    """Knows the logs, the letters and every outcome; trusts nothing that the worker says."""
+
+    def __init__(self, world: World, logs: Mapping[TopicPartition, Log]) -> None:
+        self._world = world
+        self._logs = logs
+        self.outcomes: dict[tuple[int, int], Outcome] = {}
+        self.letters: set[tuple[int, int]] = set()
+        self.lost: set[tuple[int, int]] = set()
+        self._last: dict[tuple[int, str], tuple[int, int]] = {}
+
+    def refused(self, batch: Batch) -> list[int]:
+        """Rows that PostgreSQL does not take."""
+        return [
+            index for index in range(len(batch)) if self._record(batch, index).kind is Kind.REFUSED
+        ]  # fmt: skip
+
+    def _record(self, batch: Batch, index: int) -> SimRecord:
+        part, offset = batch.origins[index]
+        number = batch.parts[part].claim.ref.partition
+        return self._logs[TopicPartition(TOPIC, number)].records[offset]
+
+    def letter(self, letter: DeadLetter) -> None:
+        """Acknowledged by the dead-letter topic, where only what is bad may go."""
+        record = letter.record
+        assert isinstance(record, SimRecord)
+        decoding = letter.stage == "VALUE_CONVERTER"
+        if record.kind is Kind.TOMBSTONE or decoding != (record.kind is Kind.POISON):
+            self._world.violate("one outcome", f"dead-lettered without cause: {record.value()!r}")
+        self.letters.add((record.partition(), record.offset()))
+
+    # ── with every commit ──────────────────────────────────────────────────────────────────────────────────
+
+    def batch(
+        self,
+        batch: Batch,
+        decision: Decision,
+        counts: Sequence[Mapping[Outcome, int]],
+        keys: Mapping[tuple[str, str], bytes],
+        event_ids: set[bytes],
+        first: int,
+    ) -> None:
+        self._check_rows(batch, decision, keys, event_ids)
+        outcomes = _by_origin(batch, decision)
+        by_part: list[dict[int, Outcome]] = [{} for _ in batch.parts]
+        for part, offset in batch.origins:
+            if offset in by_part[part]:
+                self._world.violate("nothing twice", f"offset {offset} is in a batch twice")
+            by_part[part][offset] = outcomes[part, offset]
+        for number, found in enumerate(by_part):
+            self._check_part(batch, number, found, counts[number])
+        self._check_order(batch, decision, first)
+
+    def _check_rows(
+        self, batch: Batch, decision: Decision, keys: Mapping[tuple[str, str], bytes], event_ids: set[bytes]
+    ) -> None:
+        stored, taken = dict(keys), set(event_ids)
+        store, duplicates = set(decision.store), set(decision.duplicates)
+        for index, key in enumerate(batch.keys):
+            fields = self._record(batch, index).fields
+            if fields is None or batch.rows[index] != encode_row(fields):
+                self._world.violate("contents", f"{batch.origins[index]} is not the record's row")
+            if index in store:
+                if key in stored or batch.event_ids[index] in taken:
+                    self._world.violate("nothing twice", f"{key} is stored again")
+                stored[key] = batch.hashes[index]
+                taken.add(batch.event_ids[index])
+            elif index in duplicates and stored.get(key) != batch.hashes[index]:
+                self._world.violate("one outcome", f"{key} is no duplicate")
+
+    def _check_part(
+        self, batch: Batch, number: int, outcomes: dict[int, Outcome], counts: Mapping[Outcome, int]
+    ) -> None:
+        part = batch.parts[number]
+        partition = part.claim.ref.partition
+        log = self._logs[TopicPartition(TOPIC, partition)]
+        tally = dict.fromkeys(Outcome, 0)
+        for record in log.between(part.start, part.next_offset):
+            outcome = outcomes.get(record.number) or _without_row(record)
+            if outcome is None:
+                self._world.violate("nothing lost", f"{partition}@{record.number} was passed over")
+                continue
+            if (partition, record.number) in self.outcomes:
+                self._world.violate("one outcome", f"{partition}@{record.number} has a second outcome")
+            needs_letter = outcome in (Outcome.DEAD_LETTERED, Outcome.CONFLICT)
+            if needs_letter and (partition, record.number) not in self.letters:
+                self._world.violate("nothing lost", f"{partition}@{record.number} is in no dead letter")
+            self.outcomes[partition, record.number] = outcome
+            tally[outcome] += 1
+        if tally != dict(counts):
+            self._world.violate("books", f"{partition}: {dict(counts)} are counted, {tally} came")
+
+    def _check_order(self, batch: Batch, decision: Decision, first: int) -> None:
+        for sequence, index in enumerate(decision.store, first):
+            record = self._record(batch, index)
+            lane = record.partition(), record.entity
+            offset, earlier = self._last.get(lane, (-1, -1))
+            if record.offset() <= offset or sequence <= earlier:
+                self._world.violate("order", f"{lane} at {record.offset()} after {offset}")
+            self._last[lane] = record.offset(), sequence
+
+    def skipped(self, ref: PartitionRef, first: int, next_offset: int) -> None:
+        """Lost, and accepted by the operator: only what the broker does not have any more."""
+        log = self._logs[TopicPartition(TOPIC, ref.partition)]
+        if next_offset > log.low:
+            self._world.violate("nothing lost", f"{ref.partition}: {first} to {next_offset} skipped")
+        for record in log.between(first, next_offset):
+            if (ref.partition, record.number) in self.outcomes:
+                self._world.violate("one outcome", f"{ref.partition}@{record.number} skipped, was ingested")
+            self.lost.add((ref.partition, record.number))
+
+    # ── when all is done ───────────────────────────────────────────────────────────────────────────────────
+
+    def done(self, database: Database) -> bool:
+        """Every position is behind the last record, or nothing was ever there to begin with."""
+        positions = {where: database.position(where) for where in self._logs}
+        return all(
+            (log.low if positions[where] is None else positions[where]) > log.last
+            for where, log in self._logs.items()
+        )
+
+    def finish(self, database: Database) -> None:
+        for ref, ranges in database.ranges.items():
+            if len(ranges) != 1 or ranges[0].next != database.offsets[ref].position:
+                self._world.violate("books", f"{ref.partition}: ranges {ranges} and position differ")
+            total = sum(sum(found.counts.values()) for found in ranges)
+            if total != sum(partition == ref.partition for partition, _ in self.outcomes):
+                self._world.violate("books", f"{ref.partition}: {total} outcomes in the books")
+            log = self._logs[TopicPartition(TOPIC, ref.partition)]
+            for record in log.between(min(ranges[0].first, log.low), log.ended):
+                if ranges[-1].next <= record.number < log.low:
+                    break  # expired, and no claim came since that would say so
+                at = ref.partition, record.number
+                if (at in self.outcomes) == (at in self.lost):
+                    self._world.violate("nothing lost", f"{at} is nowhere, or in two places")
+
+
+def _without_row(record: SimRecord) -> Outcome | None:
+    if record.kind is Kind.POISON:
+        return Outcome.DEAD_LETTERED
+    return Outcome.TOMBSTONE if record.kind is Kind.TOMBSTONE else None
+
+
+def _by_origin(batch: Batch, decision: Decision) -> dict[tuple[int, int], Outcome]:
+    origins = batch.origins
+    return {
+        **{origins[index]: Outcome.STORED for index in decision.store},
+        **{origins[index]: Outcome.DUPLICATE for index in decision.duplicates},
+        **{(found.part, found.offset): found.outcome for found in decision.rejections},
+    }

@@ -1,0 +1,261 @@
+"""PostgreSQL as far as the sink's promises go: row locks, claims, atomic commits. Every commit is audited."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from penstock_consumer.interfaces import TopicPartition
+from penstock_store.errors import FenceLost, SinkUnavailable
+from penstock_store.ingest import Batch, BatchPart, Claim, Outcome, PartitionRef
+from penstock_store.ingest.decide import Decision, Fault, Known, counts, decide
+from simulation.audit import Audit
+from simulation.records import TOPIC
+from simulation.world import Process, World
+
+_LOCK = 8.0  # seconds for a row lock
+_DEADLOCK = 1.0
+
+
+class Deadlock(Exception):
+    """Of two transactions that want each other's key: one is tried again."""
+
+
+@dataclass(eq=False)
+class Transaction:
+    process: Process
+    alive: bool = True
+    limbo: bool = False
+    """Its COMMIT is on the way and nobody waits for it any more."""
+    refs: list[PartitionRef] = field(default_factory=list)
+    keys: list[object] = field(default_factory=list)
+    waiting: list[asyncio.Future[None]] = field(default_factory=list)
+
+
+@dataclass
+class Offset:
+    epoch: int = 0
+    position: int | None = None
+
+
+class Range(NamedTuple):
+    first: int
+    next: int
+    counts: dict[Outcome, int]
+    last_start: int
+    last_counts: dict[Outcome, int]
+
+
+class Database:
+    def __init__(self, world: World, audit: Audit) -> None:
+        self._world = world
+        self._audit = audit
+        self.offsets: dict[PartitionRef, Offset] = {}
+        self.ranges: dict[PartitionRef, list[Range]] = {}
+        self.keys: dict[tuple[str, str], bytes] = {}
+        self.event_ids: set[bytes] = set()
+        self.sequence = 0
+        self._row_locks: dict[PartitionRef, Transaction] = {}
+        self._key_locks: dict[object, Transaction] = {}
+        self._issued: dict[tuple[PartitionRef, int], Process] = {}
+        self._given_up: set[tuple[PartitionRef, int]] = set()
+
+    def position(self, where: TopicPartition) -> int | None:
+        offset = self.offsets.get(PartitionRef("cluster", where.topic, "t-1", where.partition))
+        return offset.position if offset else None
+
+    # ── transactions ───────────────────────────────────────────────────────────────────────────────────────
+
+    def begin(self, process: Process, parts: Sequence[BatchPart]) -> Transaction:
+        for part in parts:
+            if (part.claim.ref, part.claim.epoch) in self._given_up:
+                self._world.violate(
+                    "zombies", f"{process.name} writes {part.claim.ref.partition} after it let go"
+                )
+        return Transaction(process)
+
+    def end(self, tx: Transaction) -> None:
+        """Committed, rolled back or put out: whoever waits goes on."""
+        tx.alive = False
+        for ref in tx.refs:
+            self._row_locks.pop(ref, None)
+        for key in tx.keys:
+            self._key_locks.pop(key, None)
+        tx.refs, tx.keys = [], []
+        for waiting in tx.waiting:
+            if not waiting.done():
+                waiting.set_result(None)
+        tx.waiting = []
+
+    async def _until_ended(self, tx: Transaction, seconds: float) -> bool:
+        if not tx.alive:
+            return True
+        waiting = self._world.loop.create_future()
+        tx.waiting.append(waiting)
+        done, _ = await asyncio.wait({waiting}, timeout=seconds)
+        return bool(done)
+
+    def fence_holds(self, part: BatchPart) -> bool:
+        offset = self.offsets.get(part.claim.ref, Offset())
+        return offset.epoch == part.claim.epoch and offset.position == part.expected
+
+    async def fence(self, tx: Transaction, parts: Sequence[BatchPart]) -> None:
+        for part in sorted(parts, key=lambda part: part.claim.ref):
+            ref = part.claim.ref
+            while (holder := self._row_locks.get(ref)) is not None:
+                if not await self._until_ended(holder, _LOCK):
+                    raise SinkUnavailable("waited too long for a row lock")
+            if not tx.alive:
+                raise SinkUnavailable("terminated by an administrator")
+            self._row_locks[ref] = tx
+            tx.refs.append(ref)
+        lost = [part.claim.ref for part in parts if not self.fence_holds(part)]
+        if lost:
+            self._check_cause(parts)
+            raise FenceLost(lost)
+
+    def _check_cause(self, parts: Sequence[BatchPart]) -> None:
+        """While its claim holds a worker alone moves the position, so it has to know it."""
+        for part in parts:
+            offset = self.offsets[part.claim.ref]
+            if offset.epoch == part.claim.epoch and offset.position not in (part.expected, part.next_offset):
+                self._world.violate("fence", f"{part.expected} expected, {offset.position} is our own doing")
+
+    def known(self, batch: Batch) -> Known:
+        """What the unique indexes and the rows themselves say."""
+        refused = self._audit.refused(batch)
+        return Known(
+            {key: self.keys[key] for key in batch.keys if key in self.keys},
+            {event_id for event_id in batch.event_ids if event_id in self.event_ids},
+            {index: Fault("the row is refused", "23514") for index in refused},
+        )
+
+    async def copy(self, tx: Transaction, batch: Batch) -> Decision:
+        """As unique indexes do: an uncommitted twin is waited for, then looked at again."""
+        wanted = [*batch.keys, *batch.event_ids]
+        while True:
+            holders = [self._key_locks.get(key) for key in wanted]
+            other = next((holder for holder in holders if holder not in (None, tx)), None)
+            if other is None:
+                break
+            if not await self._until_ended(other, _DEADLOCK):
+                raise Deadlock
+        if not tx.alive:
+            raise SinkUnavailable("terminated by an administrator")
+        decision = decide(batch, self.known(batch))
+        for index in decision.store:
+            for key in (batch.keys[index], batch.event_ids[index]):
+                self._key_locks[key] = tx
+                tx.keys.append(key)
+        return decision
+
+    def draw(self, size: int) -> int:
+        first = self.sequence + 1
+        self.sequence += size
+        return first
+
+    def apply(self, tx: Transaction, batch: Batch, decision: Decision, first: int) -> None:
+        """COMMIT."""
+        if not tx.alive:
+            raise SinkUnavailable("terminated by an administrator")
+        self._world.note(
+            "COMMIT", tx.process.name, [(p.claim.ref.partition, p.next_offset) for p in batch.parts]
+        )
+        for part in batch.parts:
+            offset = self.offsets[part.claim.ref]
+            if (offset.epoch, offset.position) != (part.claim.epoch, part.expected):
+                self._world.violate("zombies", f"{tx.process.name} wrote {part.claim.ref.partition} unfenced")
+        found = counts(batch, decision)
+        self._audit.batch(batch, decision, found, self.keys, self.event_ids, first)
+        for index in decision.store:
+            self.keys[batch.keys[index]] = batch.hashes[index]
+            self.event_ids.add(batch.event_ids[index])
+        for part, count in zip(batch.parts, found, strict=True):
+            self.offsets[part.claim.ref].position = part.next_offset
+            self._add_range(part, dict(count))
+        self.end(tx)
+
+    def _add_range(self, part: BatchPart, count: dict[Outcome, int]) -> None:
+        ranges = self.ranges.setdefault(part.claim.ref, [])
+        first, total = part.start, count
+        if ranges and ranges[-1].next == first:
+            before = ranges.pop()
+            first, total = before.first, {key: before.counts[key] + count[key] for key in count}
+        ranges.append(Range(first, part.next_offset, total, part.start, count))
+
+    async def skip(self, process: Process, claim: Claim, first: int, next_offset: int) -> Claim:
+        part = BatchPart(claim=claim, expected=claim.position, first_offset=first, next_offset=next_offset)
+        tx = self.begin(process, [part])
+        try:
+            await self.fence(tx, [part])
+            self._audit.skipped(claim.ref, first, next_offset)
+            self._world.note("SKIP", process.name, claim.ref.partition, first, next_offset)
+            self.offsets[claim.ref].position = next_offset
+            self._add_range(part, dict.fromkeys(Outcome, 0))
+        finally:
+            self.end(tx)
+        return replace(claim, position=next_offset)
+
+    def in_limbo(self, tx: Transaction, batch: Batch, decision: Decision, first: int) -> None:
+        """The client is gone or gave up; the server meets the COMMIT now, later or never."""
+        fate = self._world.random.choice((0.0, 0.3, 2.0, None))
+        self._world.note("limbo", tx.process.name, fate)
+        if fate is None:
+            return
+
+        def arrive() -> None:
+            if tx.alive:
+                self.apply(tx, batch, decision, first)
+
+        tx.limbo = True
+        if fate:
+            self._world.loop.call_later(fate, arrive)
+        else:
+            arrive()
+
+    def committed_before(self, batch: Batch) -> list[dict[Outcome, int]] | None:
+        found = []
+        for part in batch.parts:
+            offset, ranges = self.offsets.get(part.claim.ref), self.ranges.get(part.claim.ref)
+            if (
+                offset is None
+                or not ranges
+                or (offset.epoch, offset.position) != (part.claim.epoch, part.next_offset)
+                or (ranges[-1].next, ranges[-1].last_start) != (part.next_offset, part.start)
+            ):
+                return None
+            found.append(ranges[-1].last_counts)
+        return found
+
+    # ── claims ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def claim(
+        self, process: Process, refs: Sequence[PartitionRef], patience: float
+    ) -> dict[PartitionRef, Claim]:
+        for ref in refs:
+            while (holder := self._row_locks.get(ref)) is not None:
+                if not await self._until_ended(holder, patience):
+                    self._world.note("terminate", holder.process.name)
+                    self.end(holder)
+        claims = {}
+        for ref in refs:
+            holder = self._row_locks.get(ref)
+            if holder is not None:
+                self.end(holder)
+            offset = self.offsets.setdefault(ref, Offset())
+            offset.epoch += 1
+            self._issued[ref, offset.epoch] = process
+            self._world.note("claim", process.name, ref.partition, offset.epoch, offset.position)
+            claims[ref] = Claim(group_id="g", ref=ref, epoch=offset.epoch, position=offset.position)
+        return claims
+
+    def release(self, claims: Sequence[Claim]) -> None:
+        self._given_up.update((claim.ref, claim.epoch) for claim in claims)
+
+    def given_up(self, process: Process, partitions: Sequence[TopicPartition]) -> None:
+        """What the process claimed so far of these it may write no more."""
+        for (ref, epoch), owner in self._issued.items():
+            if owner is process and TopicPartition(TOPIC, ref.partition) in partitions:
+                self._given_up.add((ref, epoch))

@@ -1,0 +1,201 @@
+"""Bugs, each put into one function, that the simulation has to find.
+
+Those of the worker replace the production function. The fence and the order of deduplication are SQL in
+production and live in the simulated database here: bugs planted there show that the audit would see them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from penstock_consumer import engine as engine_module
+from penstock_consumer.batching import PendingBatch, fill
+from penstock_consumer.engine import Engine
+from penstock_consumer.errors import DeadLettersUnavailable
+from penstock_consumer.interfaces import DeadLetter, TopicPartition
+from penstock_consumer.rejections import Rejects
+from penstock_consumer.rhythm import Rhythm
+from penstock_schemas.errors import DecodeError, DecodeReason
+from penstock_store.errors import FenceLost, SinkUnavailable
+from penstock_store.ingest import Batch, BatchPart, WriteResult
+from penstock_store.ingest.decide import Known
+from simulation.database import Database, Offset
+
+Self = Any  # whose method it would be
+
+
+async def _publish_before_the_commit(self: Self, batch: PendingBatch) -> WriteResult:
+    result: WriteResult
+    self._source.publish(
+        {lane.partition: part.next_offset for lane, part in zip(batch.lanes, batch.rows.parts, strict=True)}
+    )
+    result = await _write(self, batch)
+    return result
+
+
+_write = Engine._write
+
+
+async def _release_without_draining(self: Self, partitions: Sequence[TopicPartition]) -> None:
+    await self._release(self._assignment.forget(partitions))
+
+
+async def _only_forget_what_is_lost(self: Self, partitions: Sequence[TopicPartition]) -> None:
+    self._assignment.forget(partitions)
+
+
+async def _reset_but_keep_the_batch(
+    self: Self, slow: Sequence[TopicPartition] = (), delay: float = 0.0
+) -> None:
+    await self._stop_writer()
+    self._in_flight = None
+    self._assignment.reset(slow, delay)
+    self._start_writer()
+
+
+async def _reset_without_claiming(
+    self: Self, slow: Sequence[TopicPartition] = (), delay: float = 0.0
+) -> None:
+    await self._stop_writer()
+    self._batch, self._in_flight = PendingBatch(self._clock.monotonic()), None
+    self._start_writer()
+
+
+async def _start_where_the_client_stands(self: Self, starts: Mapping[TopicPartition, int]) -> None:
+    known = {where: self._source.positions.get(where, start) for where, start in starts.items()}
+    await _flow(self, {where: max(start, known[where]) for where, start in starts.items()})
+
+
+_flow = Engine._flow
+
+
+async def _give_up_a_batch_that_failed(self: Self, batch: PendingBatch) -> WriteResult:
+    rejects = Rejects(batch, self._dead_letters, "dead_letter", self._metrics, lambda bad: None)
+    try:
+        await rejects.send_undecoded()
+        result: WriteResult = await self._sink.write(batch.rows, reject=rejects.send_rejected)
+    except (SinkUnavailable, DeadLettersUnavailable):
+        result = WriteResult(counts=tuple({} for _ in batch.lanes), partition=None)
+    return result
+
+
+async def _retry_a_lost_fence(self: Self, batch: PendingBatch) -> WriteResult:
+    while True:
+        try:
+            return await _write(self, batch)
+        except FenceLost:
+            await self._clock.sleep(0.1)
+
+
+async def _do_not_wait_for_letters(self: Self, letters: Sequence[DeadLetter]) -> None:
+    if letters:
+        asyncio.get_running_loop().create_task(self._dead_letters.send(letters))
+
+
+async def _send_letters_only_once(self: Self) -> None:
+    if not self._undecoded_sent:
+        self._undecoded_sent = True
+        await self._send(self._batch.letters)
+
+
+def _count_no_tombstones(batch: PendingBatch, *args: Any) -> tuple[int, int | None]:
+    result = fill(batch, *args)
+    for part in batch.rows.parts:
+        part.tombstones = 0
+    return result
+
+
+def _take_what_was_seen(
+    batch: PendingBatch, records: Any, begin: int, lanes: Any, *args: Any
+) -> tuple[int, int | None]:
+    for record in records[begin:]:
+        lane = lanes.get(TopicPartition(record.topic(), record.partition()))
+        if lane is not None and record.offset() < lane.next:
+            lane.next = record.offset()
+    return fill(batch, records, begin, lanes, *args)
+
+
+async def _blame_the_record_for_the_registry(
+    self: Self, schema_id: int, unknown: dict[int, DecodeError]
+) -> None:
+    try:
+        self._decoder.add_schema(schema_id, await self._schemas.schema(schema_id))
+    except Exception:
+        unknown[schema_id] = DecodeError(DecodeReason.UNKNOWN_SCHEMA, "no schema")
+
+
+def _seal_nothing(self: Self) -> None:
+    """The next batch expects what the last one expected."""
+
+
+def _expect_the_first_offset(self: Self) -> None:
+    for number, part in enumerate(self.rows.parts):
+        if part.expected is not None:
+            part.expected = min((at for index, at in self.rows.origins if index == number), default=None)
+    _seal(self)
+
+
+_seal = PendingBatch.seal
+
+
+def _never_full(self: Self, batch: PendingBatch) -> bool:
+    return False
+
+
+def _no_fence(self: Self, part: BatchPart) -> bool:
+    return True
+
+
+def _epoch_alone(self: Self, part: BatchPart) -> bool:
+    offset: Offset = self.offsets.get(part.claim.ref, Offset())
+    return offset.epoch == part.claim.epoch
+
+
+def _position_alone(self: Self, part: BatchPart) -> bool:
+    offset: Offset = self.offsets.get(part.claim.ref, Offset())
+    return offset.position == part.expected
+
+
+def _look_for_no_twins(self: Self, batch: Batch) -> Known:
+    return Known()
+
+
+Planted = tuple[object, str, Callable[..., Any]]
+
+PLANTED: dict[str, Planted] = {
+    "offset committed early": (Engine, "_write", _publish_before_the_commit),
+    "drain skipped": (Engine, "revoked", _release_without_draining),
+    "lost partition still committed": (Engine, "lost", _only_forget_what_is_lost),
+    "batch not dropped on reset": (Engine, "_reset", _reset_but_keep_the_batch),
+    "reset does not claim again": (Engine, "_reset", _reset_without_claiming),
+    "position taken from the client": (Engine, "_flow", _start_where_the_client_stands),
+    "failed batch given up": (Engine, "_write", _give_up_a_batch_that_failed),
+    "lost fence tried again": (Engine, "_write", _retry_a_lost_fence),
+    "dead letter not awaited": (Rejects, "_send", _do_not_wait_for_letters),
+    "dead letters marked as sent before they are": (Rejects, "send_undecoded", _send_letters_only_once),
+    "tombstone not counted": (engine_module, "fill", _count_no_tombstones),
+    "redelivered record taken": (engine_module, "fill", _take_what_was_seen),
+    "registry's silence blamed on the record": (Engine, "_learn", _blame_the_record_for_the_registry),
+    "batch not sealed": (PendingBatch, "seal", _seal_nothing),
+    "first offset expected instead of the position": (PendingBatch, "seal", _expect_the_first_offset),
+    "batch without a bound": (Rhythm, "is_full", _never_full),
+    "fence removed": (Database, "fence_holds", _no_fence),
+    "position not in the fence": (Database, "fence_holds", _epoch_alone),
+    "stale epoch accepted": (Database, "fence_holds", _position_alone),
+    "dedupe after COPY": (Database, "known", _look_for_no_twins),
+}
+
+
+@contextmanager
+def planted(name: str) -> Iterator[None]:
+    """The bug is there while this lasts."""
+    where, function, instead = PLANTED[name]
+    with patch.object(where, function, instead):
+        yield
+
+
+__all__ = ["PLANTED", "planted"]

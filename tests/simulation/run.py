@@ -1,0 +1,213 @@
+"""One simulation: workers and what befalls them, from one seed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from penstock_consumer import assignment, engine, rejections
+from simulation.audit import Audit
+from simulation.broker import SESSION, Broker
+from simulation.database import Database
+from simulation.loop import Stuck
+from simulation.records import Writer
+from simulation.workers import Slot
+from simulation.world import World
+
+RECOVERY = 90.0  # virtual seconds in which everything has to be accounted for once faults stop
+STEPS = 60_000
+
+
+@dataclass(frozen=True)
+class Report:
+    seed: int
+    violations: tuple[str, ...]
+    digest: str
+    records: int
+    trace: tuple[str, ...]
+
+
+class Simulation:
+    def __init__(self, seed: int, *, keep_trace: bool = False) -> None:
+        world = self.world = World(seed, keep_trace)
+        random = world.random
+        self.broker = Broker(world, random.randint(1, 4))
+        self.writer = Writer(random)
+        self.audit = Audit(world, self.broker.logs)
+        self.database = Database(world, self.audit)
+        self.slots = [
+            Slot(world, self.broker, self.database, self.audit, self.writer)
+            for _ in range(random.choice((1, 2, 2, 3)))
+        ]
+        for log in self.broker.logs.values():
+            self.writer.append(log, random.randint(0, 15))
+        self._horizon = random.choice((0.5, 1.5, 4.0))
+
+    def run(self) -> Report:
+        world = self.world
+        with _quiet(world), world.loop.current():
+            try:
+                self._plan()
+                self._play()
+            except Stuck as stuck:
+                world.violate("liveness", str(stuck))
+            self._clean_up()
+        records = sum(len(log.records) for log in self.broker.logs.values())
+        return Report(world.seed, tuple(world.violations), world.digest, records, tuple(world.trace))
+
+    def _plan(self) -> None:
+        """What befalls whom, and when."""
+        random, loop = self.world.random, self.world.loop
+        for number, slot in enumerate(self.slots):
+            loop.call_later(random.random() * 0.3, slot.start, f"w{number}")
+        for _ in range(random.randint(3, 16)):
+            loop.call_later(self._horizon * random.random(), self._produce)
+        kinds = [self._kill, self._stop, self._evict, self._freeze, self._move, self._jump, self._outage]
+        kinds.append(self._expire)
+        kinds = random.sample(kinds, random.randint(1, len(kinds)))
+        for _ in range(random.choice((0, 3, 8, 16))):
+            loop.call_later(self._horizon * random.random(), random.choice(kinds))
+        loop.call_later(self._horizon, self._calm)
+
+    def _play(self) -> None:
+        world, loop = self.world, self.world.loop
+        limit = loop.time() + self._horizon + RECOVERY
+        loop.run(
+            lambda: (
+                bool(world.violations)
+                or (world.calm and self.audit.done(self.database))
+                or loop.time() > limit
+            ),
+            steps=STEPS,
+        )
+        if world.violations:
+            return
+        if not self.audit.done(self.database):
+            left = {
+                w.partition: (self.database.position(w), log.ended) for w, log in self.broker.logs.items()
+            }
+            world.violate("liveness", f"not accounted for: {left}")
+            return
+        for slot in self.slots:
+            slot.closing = True
+            slot.stop()
+        limit = loop.time() + 20
+        loop.run(lambda: loop.time() > limit or all(slot.process.dead for slot in self.slots), steps=STEPS)
+        if not all(slot.process.dead for slot in self.slots):
+            world.violate("liveness", "a worker does not end after SIGTERM")
+        self.audit.finish(self.database)
+
+    def _clean_up(self) -> None:
+        """Let every coroutine come to its end; nothing that happens here counts."""
+        loop = self.world.loop
+        for slot in self.slots:
+            slot.process.dead = slot.closing = True
+        for _ in range(20):
+            tasks = [task for task in asyncio.all_tasks(loop) if not task.done()]
+            if not tasks:
+                break
+            for task in tasks:
+                task.cancel()
+            end = loop.steps + 200
+            try:
+                loop.run(lambda: loop.steps >= end, steps=1000)  # noqa: B023
+            except Stuck:
+                continue
+
+    # ── what may happen ────────────────────────────────────────────────────────────────────────────────────
+
+    def _produce(self) -> None:
+        random = self.world.random
+        log = random.choice(list(self.broker.logs.values()))
+        self.writer.append(log, random.randint(1, 10))
+        for member in self.broker.members:
+            member.wake()
+
+    def _any(self) -> tuple[Slot, str]:
+        number = self.world.random.randrange(len(self.slots))
+        return self.slots[number], f"w{number}"
+
+    def _kill(self) -> None:
+        slot, name = self._any()
+        slot.kill(name)
+
+    def _stop(self) -> None:
+        self._any()[0].stop()
+
+    def _evict(self) -> None:
+        if self.broker.members:
+            self.broker.evict(self.world.random.choice(self.broker.members))
+
+    def _freeze(self) -> None:
+        slot, _ = self._any()
+        until = slot.process.frozen_until = self.world.loop.time() + 5 * self.world.random.random()
+        self.world.note("freeze", slot.process.name, until)
+        if self.world.random.random() < 0.5 and not slot.process.dead:
+            self.world.loop.call_later(SESSION * self.world.random.random(), self.broker.evict, slot.source)
+
+    def _move(self) -> None:
+        self.broker.rebalance(self.world.random.random())
+
+    def _jump(self) -> None:
+        random = self.world.random
+        self.world.wall_offset += random.choice((-3600.0, -1.0, 1.0, 86400.0))
+        if random.random() < 0.5:
+            self.world.loop.jump(3 * random.random())
+        self.world.note("clock", self.world.wall_offset)
+
+    def _expire(self) -> None:
+        """The topic's retention takes what may not be ingested yet."""
+        random = self.world.random
+        for log in self.broker.logs.values():
+            self.writer.append(log, random.randint(0, 12))
+        log = random.choice(list(self.broker.logs.values()))
+        log.low = max(log.low, log.ended - random.randint(0, 8))
+        self.world.note("expire", log.where.partition, log.low)
+
+    def _outage(self) -> None:
+        what = self.world.random.choice(("database", "letters", "registry"))
+        self.world.note("outage", what)
+        self.world.outages.add(what)
+        seconds = 4 * self.world.random.random()
+        self.world.loop.call_later(seconds, self.world.outages.discard, what)
+
+    def _calm(self) -> None:
+        self.world.note("calm")
+        self.world.calm = True
+        self.world.outages.clear()
+        for slot in self.slots:
+            slot.process.frozen_until = 0.0
+
+
+def simulate(seed: int, *, keep_trace: bool = False) -> Report:
+    """The same seed gives the same run, to the byte of its trace."""
+    return Simulation(seed, keep_trace=keep_trace).run()
+
+
+class _Log:
+    """The worker's log goes into the trace."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def info(self, event: str, **details: object) -> None:
+        self._world.note("log", event, *details.values())
+
+    warning = error = info
+
+
+@contextmanager
+def _quiet(world: World) -> Iterator[None]:
+    modules: tuple[Any, ...] = (engine, assignment, rejections)
+    for module in modules:
+        module.log = _Log(world)
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.log = structlog.get_logger(module.__name__)

@@ -1,0 +1,58 @@
+"""A flood of rows that PostgreSQL refuses stops the worker as one of undecodable records does."""
+
+import pytest
+
+from fixtures.worker_fakes import Bench
+from penstock_consumer.errors import DeadLettersUnavailable, PoisonFlood
+from penstock_store.errors import SinkUnavailable
+from penstock_store.ingest import Batch, Outcome, Rejection
+
+
+def refusing(bench: Bench, share: int) -> None:
+    """Every `share`th record of each batch is refused, however small the batches are."""
+    write = bench.sink.write
+
+    async def refuse(batch: Batch, /, *, reject: object) -> object:
+        bench.sink.rejections = [
+            Rejection(
+                part=part, offset=at, outcome=Outcome.DEAD_LETTERED, reason="row_refused", message="23514"
+            )
+            for part, at in batch.origins
+            if at % share == 0
+        ]
+        return await write(batch, reject=reject)  # type: ignore[arg-type]
+
+    bench.sink.write = refuse  # type: ignore[method-assign, assignment]
+
+
+async def test_a_flood_of_refused_rows_stops_the_worker() -> None:
+    bench = Bench({"dead_letter_window": 1000})
+    bench.source.put(*[b"k%d" % n for n in range(3000)])
+    refusing(bench, 1)
+    with pytest.raises(PoisonFlood, match="constraints"):
+        await bench.run(lambda: False)
+    assert 400 < (bench.position() or 0) <= 500
+    assert len(bench.dead_letters.letters) < 500
+
+
+async def test_some_refused_rows_do_not() -> None:
+    bench = Bench({"dead_letter_window": 1000})
+    bench.source.put(*[b"k%d" % n for n in range(3000)])
+    refusing(bench, 3)
+    await bench.run(lambda: bench.position() == 3000)
+    assert len(bench.dead_letters.letters) == 1000
+
+
+@pytest.mark.parametrize(
+    "error", [DeadLettersUnavailable("no answer"), SinkUnavailable("away")], ids=["kafka", "postgresql"]
+)
+async def test_a_refused_row_is_counted_once_however_often_its_batch_is_tried(error: Exception) -> None:
+    bench = Bench({"dead_letter_window": 1000})
+    bench.source.put(b"k0", b"k1")
+    refusing(bench, 2)
+    if isinstance(error, SinkUnavailable):
+        bench.sink.failures.extend(("before", error) for _ in range(600))
+    else:
+        bench.dead_letters.failures.extend(error for _ in range(600))
+    await bench.run(lambda: bench.position() == 2)
+    assert [letter.record.offset() for letter in bench.dead_letters.letters] == [0]

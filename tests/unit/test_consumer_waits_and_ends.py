@@ -1,0 +1,67 @@
+"""What the engine waits out, and what it must not wait for."""
+
+import pytest
+
+from fixtures.worker_fakes import Bench, at
+from penstock_consumer.errors import SinkFailed, SourceUnavailable
+from penstock_consumer.interfaces import Listener, PartitionState, TopicPartition
+from penstock_schemas.errors import RegistryUnavailable
+from penstock_store.errors import FenceLost, SinkBroken, TopicRecreated
+from penstock_store.ingest import PartitionRef
+
+REF = PartitionRef("cluster", "orders", "t-1", 0)
+
+
+async def test_a_broken_database_stops_the_worker_also_while_the_registry_is_away() -> None:
+    bench = Bench()
+    bench.source.put(b"k0", b"7:k1")
+    bench.schemas.failures.extend(RegistryUnavailable("503") for _ in range(10**5))
+    bench.sink.failures.append(("before", SinkBroken("no column recorded_at", sqlstate="42703")))
+    with pytest.raises(SinkFailed, match="recorded_at"):
+        await bench.run(lambda: False)
+    assert bench.position() is None
+
+
+async def test_a_lost_fence_is_recovered_from_also_while_the_registry_is_away() -> None:
+    bench = Bench()
+    bench.source.put(b"k0", b"7:k1")
+    bench.schemas.failures.extend(RegistryUnavailable("503") for _ in range(10**5))
+    bench.sink.failures.append(("before", FenceLost([REF])))
+    await bench.run(lambda: bench.position() == 1)
+    assert bench.metric("fence_lost_total", topic="orders") == 1
+
+
+async def test_a_topic_that_changes_between_two_claims_is_claimed_again() -> None:
+    bench = Bench({"accept_loss": frozenset({"*"})})
+    bench.source.put(b"k0")
+    bench.sink.claim_failures.extend(TopicRecreated({REF: "t-0"}) for _ in range(2))
+    await bench.run(lambda: bench.position() == 1)
+    assert bench.metric("retries_total", operation="claim") == 1
+
+
+async def test_a_partition_whose_log_cannot_be_read_stops_alone() -> None:
+    bench = Bench()
+    bench.source.put(b"k0", b"k1", b"k2")
+    bench.source.put(*[b"k%d" % n for n in range(100, 140)], partition=1)
+
+    async def unreadable(listener: Listener) -> None:
+        bench.source.flowing[at(0)] = 2  # the client passed over offset 1 and says so
+        listener.unreadable(at(0), "offset 1 failed its CRC")
+
+    bench.sink.position[REF] = 1
+    bench.source.script.extend([unreadable])
+    await bench.run(lambda: bench.position(1) == 40)
+    assert bench.position(0) == 1
+    assert "k2" not in bench.sink.stored
+
+
+async def test_a_broker_that_is_away_says_nothing_about_postgresql() -> None:
+    bench = Bench()
+    bench.source.put(b"k0")
+
+    async def no_answer(_: object) -> dict[TopicPartition, PartitionState]:
+        raise SourceUnavailable("no answer")
+
+    bench.source.inspect = no_answer  # type: ignore[method-assign, assignment]
+    await bench.run(lambda: bench.metric("retries_total", operation="claim") > 2)
+    assert bench.health.ready() == "PostgreSQL does not take batches", "it was never asked"

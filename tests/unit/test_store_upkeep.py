@@ -1,0 +1,50 @@
+"""The published mark after the last batch, when publishing it fails."""
+
+import asyncio
+
+import pytest
+
+from fixtures.waiting import wait_for_async
+from penstock_store.errors import SinkUnavailable
+from penstock_store.ingest import _upkeep
+from penstock_store.ingest._upkeep import Upkeep
+
+
+class Marks:
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+        self.tries = 0
+        self.published = False
+
+    async def publish(self) -> None:
+        self.tries += 1
+        if self.tries <= self.failures:
+            raise SinkUnavailable("away")
+        self.published = True
+
+
+async def _no_roll() -> None:
+    raise AssertionError("nobody asked for a roll")
+
+
+async def test_a_mark_that_could_not_be_published_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_upkeep, "_AGAIN_SECONDS", 0.01)
+    marks = Marks(2)
+    upkeep = Upkeep(marks.publish, _no_roll)
+    upkeep.ask()
+    await wait_for_async(lambda: marks.published, 5, "the mark")
+    await upkeep.settle(1)
+    assert marks.tries == 3
+
+
+async def test_a_settled_upkeep_tries_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_upkeep, "_AGAIN_SECONDS", 0.01)
+    marks = Marks(10**6)
+    upkeep = Upkeep(marks.publish, _no_roll)
+    upkeep.ask()
+    await wait_for_async(lambda: marks.tries > 2, 5, "some tries")
+    await upkeep.settle(1)
+    tried, later = marks.tries, asyncio.Event()
+    asyncio.get_running_loop().call_later(0.05, later.set)
+    await later.wait()
+    assert marks.tries == tried
