@@ -1,0 +1,1 @@
+"""Measurements as ratios: each figure beside its limit or a peer, in one run, medians of rounds."""
