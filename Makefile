@@ -1,0 +1,103 @@
+# Everything that is done with this checkout. `make` alone lists it.
+# uv is bootstrapped, Kafka and PostgreSQL are found or started: nothing has to be installed by hand but Python, git,
+# Java and Maven (as root on Debian not even those two).
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+export UV_PYTHON_DOWNLOADS := never
+
+PYTHON ?= python3
+BIN := .venv/bin
+SYNCED := .venv/.synced
+WORKERS ?= 2
+TESTS ?= tests
+FILE ?=
+SEEDS ?= 10000
+FIRST ?= 0
+SEED ?=
+
+.PHONY: help
+help: ## Show this list
+	@on= off=; if [ -t 1 ]; then on='\033[1m' off='\033[0m'; fi; \
+	awk -v on="$$on" -v off="$$off" 'BEGIN {FS = ":.*## "} \
+	/^[a-z-]+:.*## / {printf "  %smake %-9s%s %s\n", on, $$1, off, $$2}' $(MAKEFILE_LIST)
+
+# the lock decides what is installed; a half-done sync leaves no stamp and is done again
+$(SYNCED): uv.lock pyproject.toml $(wildcard */pyproject.toml) .ci/bootstrap_uv.py
+	@uv=$$($(PYTHON) .ci/bootstrap_uv.py) && "$$uv" sync --quiet --frozen --all-packages --python '>=3.11' && touch $@
+
+.PHONY: install
+install: $(SYNCED) ## Make .venv with everything in it (and uv in .tools where it is missing), fetch the servers
+	@$(BIN)/python -m penstock.stack
+
+.PHONY: demo
+demo: $(SYNCED) ## Real events through the whole pipeline; leaves the stack running (FILE=events.jsonl.gz for your own)
+	@$(BIN)/penstock demo $(FILE)
+
+.PHONY: up
+up: $(SYNCED) ## Start Kafka, PostgreSQL and the schema registry, and wait until they answer
+	@$(BIN)/penstock up
+
+.PHONY: down
+down: $(SYNCED) ## End what `make up` or `make demo` started; data is kept
+	@$(BIN)/penstock down
+
+.PHONY: test
+test: $(SYNCED) ## Run all tests on real servers (WORKERS=4, TESTS=tests/unit)
+	@$(BIN)/python -m penstock.stack
+	@$(BIN)/pytest -n $(WORKERS) $(TESTS)
+
+.PHONY: lint
+lint: $(SYNCED) ## Check style and formatting
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+.PHONY: types
+types: $(SYNCED) ## Check types, strictly
+	@$(BIN)/mypy
+
+.PHONY: imports
+imports: $(SYNCED) ## Check which distribution imports which
+	@$(BIN)/lint-imports
+
+.PHONY: wheel
+wheel: $(SYNCED) ## Install the producer's wheel in a bare environment and look at what came along
+	@uv=$$($(PYTHON) .ci/bootstrap_uv.py) && $(PYTHON) .ci/light_producer.py "$$uv"
+
+.PHONY: check
+check: lint types imports wheel test ## All of the above
+
+.PHONY: bench
+bench: $(SYNCED) ## Measure the worker against a bare COPY of the same rows; also benchmarks/results/latest.json
+	@$(BIN)/python -m benchmarks run
+
+.PHONY: faults
+faults: $(SYNCED) ## Only the tests that kill, stop, cut off and restart things in the middle of a load
+	@$(BIN)/python -m penstock.stack
+	@$(BIN)/pytest -n $(WORKERS) tests/faults tests/acceptance
+
+.PHONY: simulate
+simulate: $(SYNCED) ## The worker's core under seeded faults (SEEDS=10000 FIRST=0; SEED=7 replays one with its trace)
+	@PYTHONPATH=tests $(BIN)/python -m simulation --workers $(WORKERS) --seeds $(SEEDS) --first $(FIRST) $(if $(SEED),--seed $(SEED))
+
+.PHONY: foreign
+foreign: $(SYNCED) ## Clients of other makers in Python, Java and Go against our registry and topics (needs Go)
+	@$(BIN)/pytest tests/acceptance/test_foreign_python.py tests/acceptance/test_foreign_java.py tests/acceptance/foreign/check_go.py
+
+.PHONY: fuzz
+fuzz: $(SYNCED) ## The property tests with many more examples
+	@$(BIN)/pytest -n $(WORKERS) --hypothesis-profile=fuzz tests/property
+
+.PHONY: format
+format: $(SYNCED) ## Format the code and mend what ruff can mend
+	@$(BIN)/ruff check --fix --quiet .
+	@$(BIN)/ruff format .
+
+.PHONY: clean
+clean: ## End this checkout's stacks, remove their data, .venv and every cache (.tools stays)
+	@if [ -x $(BIN)/penstock ]; then for stack in .penstock/*/stack.json; do \
+	  [ ! -e "$$stack" ] || $(BIN)/penstock down --wipe --stack "$$(basename "$$(dirname "$$stack")")" || exit 1; done; fi
+	@rm -rf .venv .penstock .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	@find . -name __pycache__ -type d -not -path './.tools/*' -prune -exec rm -rf {} +
