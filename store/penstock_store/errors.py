@@ -16,6 +16,8 @@ __all__ = [
     "InvalidDsn",
     "MigrationError",
     "PartitionError",
+    "ReplayInTheWay",
+    "ReplaySuperseded",
     "SinkBroken",
     "SinkError",
     "SinkUnavailable",
@@ -73,6 +75,24 @@ class FenceLost(SinkError):
             f"the fence refused a batch for {names}: the claim's epoch or the stored offset differs. "
             "Nothing was written; give the partitions up or claim them again"
         )
+
+
+class ReplayInTheWay(StoreError):
+    """Another replay is at one of the partitions. Wait for it, end it, or take over from it."""
+
+    def __init__(self, run: int, owner: str) -> None:
+        super().__init__(
+            f"replay {run} ({owner}) is at one of these partitions. Nothing was begun: wait for it "
+            "(`penstock replay status`), end it, or take over with --take-over"
+        )
+
+
+class ReplaySuperseded(SinkBroken):
+    """A newer replay has taken over partitions of this one, which ends. What was committed stays."""
+
+    def __init__(self, refs: Iterable[PartitionRef]) -> None:
+        names = ", ".join(f"{ref.topic}[{ref.partition}]" for ref in refs)
+        super().__init__(f"another replay has taken over {names}, and goes on from here. This one ends")
 
 
 class TopicRecreated(SinkError):

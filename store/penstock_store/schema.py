@@ -168,6 +168,32 @@ Table(
 )
 
 Table(
+    "replays",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), nullable=False),
+    _key("group_id"),
+    _key("cluster_id"),
+    Column("topics", ARRAY(Text), nullable=False),
+    Column("partitions", ARRAY(Integer), nullable=False),
+    Column("first_offsets", ARRAY(BigInteger), nullable=False),
+    Column("next_offsets", ARRAY(BigInteger), nullable=False),
+    Column("expired", Boolean, nullable=False),
+    Column("asked", Text, nullable=False),
+    Column("records", BigInteger, nullable=False),
+    *(
+        _count(name)
+        for name in ("done", "stored", "duplicate", "conflict", "dead_lettered", "tombstone", "reopened")
+    ),
+    Column("state", Text(collation="C"), nullable=False, server_default=text("'running'::text")),
+    Column("message", Text),
+    Column("owner_name", Text, nullable=False),
+    _time("started_at", default=True),
+    _time("seen_at", default=True),
+    _time("ended_at"),
+    PrimaryKeyConstraint("id", name="replays_pkey"),
+)
+
+Table(
     "snapshots",
     metadata,
     _key("key"),

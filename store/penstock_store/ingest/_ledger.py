@@ -12,15 +12,22 @@ import asyncpg
 
 from penstock_store.errors import FenceLost
 from penstock_store.ingest.batch import Batch, BatchPart
-from penstock_store.ingest.model import Outcome, WriteResult
+from penstock_store.ingest.model import Outcome, ReplayRun, WriteResult
 
-__all__ = ["NoCurrentPartition", "Opened", "finish", "open_batch", "recover"]
+__all__ = ["NoCurrentPartition", "Opened", "admit", "finish", "open_batch", "recover"]
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
 _BEGIN = "SELECT * FROM penstock.begin_write($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
 _FINISH = "SELECT penstock.finish_write($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+_ADMIT = "SELECT penstock.guard_replay($1, $2, $3, $4, $5, $6, $7)"
+_PROGRESS = """
+UPDATE penstock.replays
+SET done = done + $2, stored = stored + $3, duplicate = duplicate + $4, conflict = conflict + $5,
+    dead_lettered = dead_lettered + $6, tombstone = tombstone + $7, seen_at = clock_timestamp()
+WHERE id = $1
+"""
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -74,26 +81,50 @@ async def open_batch(
     )
 
 
+async def admit(connection: Connection, parts: Sequence[BatchPart], replay: ReplayRun) -> None:
+    """Refuse what is not a replay's to write: what no worker has passed, or is in the books. Raises
+    FenceLost.
+    """
+    refused = await connection.fetchval(
+        _ADMIT,
+        *_coordinates(parts, replay),
+        [part.start for part in parts],
+        [part.next_offset for part in parts],
+    )
+    if refused:
+        raise FenceLost(parts[index].claim.ref for index in refused)
+
+
 async def finish(
     connection: Connection,
     parts: Sequence[BatchPart],
     found: Sequence[Any],
     leaf: str | None,
     lost: Sequence[int] | None = None,
+    replay: ReplayRun | None = None,
 ) -> None:
-    """Write down the ranges with their counts."""
+    """Write down the ranges with their counts, and a replay's progress."""
     await connection.execute(
         _FINISH,
-        *_coordinates(parts),
+        *_coordinates(parts, replay),
         [part.start for part in parts],
         [part.next_offset for part in parts],
         *([count[outcome] for count in found] for outcome in Outcome),
         lost or [0] * len(parts),
         leaf,
     )
+    if replay is not None:
+        await connection.execute(
+            _PROGRESS,
+            replay.run,
+            sum(part.next_offset - part.start for part in parts),
+            *(sum(count[outcome] for count in found) for outcome in Outcome),
+        )
 
 
-async def recover(connection: Connection, batch: Batch) -> WriteResult | None:
+async def recover(
+    connection: Connection, batch: Batch, replay: ReplayRun | None = None
+) -> WriteResult | None:
     """The counts of this very batch where it is committed already, None where it is not.
 
     After a COMMIT whose answer was lost the fence refuses the retry; that the epoch is still ours and the
@@ -105,16 +136,18 @@ async def recover(connection: Connection, batch: Batch) -> WriteResult | None:
         last = await connection.fetchval(
             """
             SELECT i.last_batch FROM penstock.offsets o
-            JOIN penstock.ingested i USING (group_id, cluster_id, topic, topic_id, partition)
+            JOIN penstock.ingested i USING (cluster_id, topic, topic_id, partition)
             WHERE o.group_id = $1 AND o.cluster_id = $2 AND o.topic = $3 AND o.topic_id = $4 AND o.partition =
             $5
-              AND o.epoch = $6 AND o.next_offset = $7 AND i.next_offset = $7 AND i.last_batch[1] = $8
+              AND o.epoch = $6 AND o.next_offset = $7 AND i.group_id = $9 AND i.next_offset = $7
+              AND i.last_batch[1] = $8
             """,
             part.claim.group_id,
             *ref,
             part.claim.epoch,
             part.next_offset,
             part.start,
+            part.claim.group_id if replay is None else replay.books,
         )
         if last is None:
             return None
@@ -122,10 +155,10 @@ async def recover(connection: Connection, batch: Batch) -> WriteResult | None:
     return WriteResult(counts=tuple(found), partition=None, already_committed=True)
 
 
-def _coordinates(parts: Sequence[BatchPart]) -> tuple[Any, ...]:
+def _coordinates(parts: Sequence[BatchPart], replay: ReplayRun | None = None) -> tuple[Any, ...]:
     refs = [part.claim.ref for part in parts]
     return (
-        parts[0].claim.group_id,
+        parts[0].claim.group_id if replay is None else replay.books,
         [ref.cluster_id for ref in refs],
         [ref.topic for ref in refs],
         [ref.topic_id for ref in refs],

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from penstock_store.ingest._ledger import finish, open_batch
+from penstock_store.ingest._ledger import admit, finish, open_batch
 from penstock_store.ingest._settle import Settlement, learn_keys
 from penstock_store.ingest.batch import Batch
 from penstock_store.ingest.decide import Known, counts
-from penstock_store.ingest.model import Rejection, WriteResult
+from penstock_store.ingest.model import Rejection, ReplayRun, WriteResult
 
 __all__ = ["Reject", "RejectFailed", "Written", "write_batch"]
 
@@ -49,11 +49,14 @@ async def write_batch(
     look_first: bool,
     chunk_rows: int,
     reject: Reject,
+    replay: ReplayRun | None = None,
 ) -> Written:
     """Everything but BEGIN and COMMIT. Raises FenceLost, NoCurrentPartition, Unsettled and asyncpg's
     errors.
     """
     opened = await open_batch(connection, batch.parts, keys=batch.keys, window=window)
+    if replay is not None:
+        await admit(connection, batch.parts, replay)
     known = Known()
     for leaf in opened.closed if batch.rows else ():
         await learn_keys(connection, leaf, batch, known)
@@ -66,7 +69,7 @@ async def write_batch(
         except Exception as error:
             raise RejectFailed(error) from error
     found = counts(batch, decision)
-    await finish(connection, batch.parts, found, opened.leaf)
+    await finish(connection, batch.parts, found, opened.leaf, replay=replay)
     first = opened.first_sequence or 0
     stored = decision.store
     result = WriteResult(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-__all__ = ["Claim", "Outcome", "PartitionRef", "Rejection", "WriteResult"]
+__all__ = ["Claim", "Outcome", "PartitionRef", "Rejection", "ReplayRun", "WriteResult"]
 
 
 class PartitionRef(NamedTuple):
@@ -31,6 +31,15 @@ class Claim:
     attempts: int = 1
     """Claims in a row, this one included, since the offset last moved or was released in good order: more
     than a few mean that a record ends the worker's process."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayRun:
+    """A replay that writes: into whose books, and its row in `penstock.replays`."""
+
+    books: str
+    """The group that it replays for; its claims stand under another."""
+    run: int
 
 
 class Outcome(StrEnum):

@@ -29,7 +29,9 @@ class SinkSettings(BaseModel):
     """PostgreSQL itself or a session-mode pooler: locks and prepared statements belong to a session."""
     group_id: Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_plain)]
     worker_name: Annotated[str, AfterValidator(_plain)] = "penstock-worker"
-    dedupe_window: Annotated[timedelta, Field(ge=timedelta(0), le=timedelta(days=365))] = timedelta(hours=24)
+    dedupe_window: Annotated[timedelta, Field(ge=timedelta(0), le=timedelta(days=36_500))] = timedelta(
+        hours=24
+    )
     """How far back a repeated key is looked for, at least: the current partition is always looked at as a
     whole.
     """

@@ -25,7 +25,7 @@ from penstock_store.ingest._sqlstate import is_retryable, sink_error
 from penstock_store.ingest._transaction import Reject, RejectFailed, write_batch
 from penstock_store.ingest._upkeep import Upkeep
 from penstock_store.ingest.batch import Batch, BatchPart
-from penstock_store.ingest.model import Claim, Outcome, PartitionRef, WriteResult
+from penstock_store.ingest.model import Claim, Outcome, PartitionRef, ReplayRun, WriteResult
 from penstock_store.ingest.settings import SinkSettings
 
 __all__ = ["PostgresSink"]
@@ -53,6 +53,7 @@ class PostgresSink:
         self._controlling = asyncio.Lock()
         self._held: dict[PartitionRef, Claim] = {}
         self._look_first = False
+        self._replay: ReplayRun | None = None
         self._upkeep = Upkeep(self._publish, self._roll)
 
     async def open(self) -> None:
@@ -176,6 +177,7 @@ class PostgresSink:
             look_first=self._look_first,
             chunk_rows=self._settings.chunk_rows,
             reject=reject,
+            replay=self._replay,
         )
         try:
             written = await self._in_transaction(work, "a batch", self._settings.write_timeout)
@@ -225,7 +227,7 @@ class PostgresSink:
     async def _recover(self, batch: Batch) -> WriteResult | None:
         try:
             return await self._writer.bounded(
-                _ledger.recover(self._writer.connection, batch),
+                _ledger.recover(self._writer.connection, batch, self._replay),
                 self._settings.call_timeout,
                 "a recovery",
             )

@@ -4,6 +4,10 @@ DROP TABLE penstock.registry_versions, penstock.registry_schemas, penstock.regis
 
 DROP TABLE penstock.snapshots;
 
+DROP TABLE penstock.replays;
+
+DROP FUNCTION penstock.guard_replay, penstock.reopen_expired;
+
 DROP FUNCTION penstock.append_events, penstock.begin_write, penstock.finish_write, penstock.reserve_sequences, penstock.safe_sequence, penstock.publish;
 
 DROP FUNCTION penstock.roll(), penstock.roll(timestamptz), penstock.ensure_partitions, penstock.create_partition, penstock.create_leaf_indexes;

@@ -22,6 +22,15 @@ GRANT EXECUTE ON FUNCTION
     TO penstock_writer;
 
 GRANT EXECUTE ON FUNCTION
+    penstock.guard_replay(text, text[], text[], text[], integer[], bigint[], bigint[]),
+    penstock.reopen_expired(text, text, text, text, integer, bigint)
+    TO penstock_writer;
+
+GRANT SELECT, INSERT, UPDATE ON penstock.replays TO penstock_writer;
+
+GRANT SELECT ON penstock.replays TO penstock_reader;
+
+GRANT EXECUTE ON FUNCTION
     penstock.append_events(uuid[], text[], timestamptz[], text[], text[], text[], text[], text[], text[], integer[], text[], bytea[], text[], text[], bigint)
     TO penstock_writer;
 
