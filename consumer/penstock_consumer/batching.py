@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from penstock_consumer.errors import RecordEndsProcess
 from penstock_consumer.interfaces import DeadLetter, Record, RecordDecoder, TopicPartition
 from penstock_schemas.errors import DecodeError, SchemaNotLoaded
+from penstock_schemas.rows import Row
 from penstock_store.ingest import Batch, BatchPart, Claim
 
 __all__ = ["Lane", "PendingBatch", "fill"]
@@ -163,7 +164,9 @@ def _fill_run(
     unknown: Mapping[int, DecodeError],
 ) -> tuple[int, int | None]:
     number, letters = batch.index_of(lane), len(batch.letters)
-    add, decode = batch.rows.add, decoder.decode
+    decode = decoder.row
+    rows: list[Row] = []
+    offsets: list[int] = []
     expected, taken, size, tombstones = lane.next, 0, 0, 0
     reached, missing = len(records), None
     for index, record in enumerate(records):
@@ -175,7 +178,8 @@ def _fill_run(
             tombstones += 1
         else:
             try:
-                add(number, offset, decode(value))
+                rows.append(decode(value))
+                offsets.append(offset)
             except SchemaNotLoaded as error:
                 if error.schema_id not in unknown:
                     reached, missing = index, error.schema_id
@@ -188,6 +192,7 @@ def _fill_run(
             size += len(value)
         expected = offset + 1
         taken += 1
+    batch.rows.extend(number, offsets, rows)
     if not taken:
         return reached, missing
     part = batch.part_of(lane)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, ParamSpec, Protocol, TypeVar
 
-from penstock_schemas.fields import EventFields
+from penstock_schemas.rows import Row
 from penstock_store.ingest import Batch, Claim, PartitionRef, Rejection, WriteResult
 
 __all__ = [
@@ -144,6 +144,8 @@ class DeadLetter:
     message: str
     exception: str
     """The class that said so."""
+    topic_id: str = ""
+    """Of the record's topic: tells it from a namesake that was deleted before."""
 
 
 class DeadLetterSink(Protocol):
@@ -159,7 +161,7 @@ class RecordDecoder(Protocol):
     def add_schema(self, schema_id: int, schema_json: str) -> None:
         """Raises `UnsupportedSchema`, which it also remembers: `decode` then raises it for each record."""
 
-    def decode(self, value: bytes) -> EventFields:
+    def row(self, value: bytes) -> Row:
         """Raises `DecodeError`, or `SchemaNotLoaded` where the schema has to be added first."""
 
 

@@ -19,8 +19,8 @@ import structlog
 from penstock_consumer.errors import RecordEndsProcess
 from penstock_consumer.interfaces import RecordDecoder
 from penstock_schemas.decoder import Decoder
-from penstock_schemas.fields import EventFields
 from penstock_schemas.limits import DecodeLimits
+from penstock_schemas.rows import Row
 
 __all__ = ["TrialDecoder", "main"]
 
@@ -55,7 +55,7 @@ class TrialDecoder:
         self.close()  # the next one is told all schemas
         self._decoder.add_schema(schema_id, schema_json)
 
-    def decode(self, value: bytes) -> EventFields:
+    def row(self, value: bytes) -> Row:
         """See `RecordDecoder`. Raises `RecordEndsProcess` where two processes, one after the other, did not
         survive the value: one may have been ended by somebody else.
         """
@@ -63,7 +63,7 @@ class TrialDecoder:
             raise RecordEndsProcess(
                 "decoding this record ends the process, or does not come to an end; two were tried"
             )
-        return self._decoder.decode(value)
+        return self._decoder.row(value)
 
     def close(self) -> None:
         """End the child process."""
@@ -128,7 +128,7 @@ def _serve(questions: IO[bytes], answers: IO[bytes], limits: DecodeLimits) -> No
             if kind == _SCHEMA:
                 decoder.add_schema(number, body.decode())
             else:
-                decoder.decode(body)
+                decoder.row(body)
 
 
 def main() -> None:

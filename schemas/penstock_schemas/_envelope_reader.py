@@ -1,7 +1,7 @@
-"""From a record's bytes to an event: a fast path for our own layout, a general one for every other.
+"""From a record's bytes to an event or a row: fast paths for our own layout, a general one for every other.
 
-The fast path is right or gives up; whatever it gives up on is read again by the general path, which knows the
-words for it.
+A fast path is right or gives up; whatever it gives up on is read again by a slower one, and at last by the
+general one, which knows the words for it.
 """
 
 from collections.abc import Callable
@@ -12,20 +12,24 @@ from penstock_schemas._avro_schema import Type, parse
 from penstock_schemas._envelope_types import DEFAULTS, REQUIRED, REQUIRED_NAMES, field_form
 from penstock_schemas._finish import finish, uuid_bytes
 from penstock_schemas._forms import Form, Forms
+from penstock_schemas._json_text import check_object
+from penstock_schemas._row_reader import GIVES_UP, NestedPayload, read_row
 from penstock_schemas._wire import Wire
 from penstock_schemas.envelope import GENERIC_SCHEMA
 from penstock_schemas.errors import DecodeError, DecodeReason, UnsupportedSchema
 from penstock_schemas.fields import EventFields
 from penstock_schemas.limits import DecodeLimits
+from penstock_schemas.rows import Row, row_of
 
 EnvelopeReader = Callable[[bytes], EventFields]
+RowReader = Callable[[bytes], Row]
 
 HEADER = 5
 """Bytes before the Avro data: magic byte and schema id."""
 
 
-def compile_envelope(root: Type) -> EnvelopeReader:
-    """The reader of a schema's records.
+def compile_envelope(root: Type) -> tuple[EnvelopeReader, RowReader]:
+    """The two readers of a schema's records. They agree on every value: the same event, or the same error.
 
     Raises `UnsupportedSchema` naming the field that is missing or of a wrong type.
     """
@@ -33,11 +37,45 @@ def compile_envelope(root: Type) -> EnvelopeReader:
     forms = Forms()
     made = {field.name: field_form(field, forms) for field in root.fields}
     general = _general(made)
-    return _fast(general) if _layout(made) == _OUR_LAYOUT else general
+    layout = _layout(made)
+    if layout == _OUR_LAYOUT:
+        fast = _fast(general)
+        return fast, _rows(fast, None)
+    if [own for own in layout if own[0] != "payload"] == _AROUND_A_PAYLOAD and made["payload"].to_json:
+        return general, _rows(general, _nested(made["payload"]))
+    return general, _rows(general, None, ours=False)
 
 
 def _layout(made: dict[str, Form]) -> list[Any]:
     return [(name, name != "occurred_at" or form.to_json, form.schema) for name, form in made.items()]
+
+
+def _rows(fields: EnvelopeReader, nested: NestedPayload | None, *, ours: bool = True) -> RowReader:
+    """The short way where the layout is ours; what it gives up on, and every other layout, by the fields."""
+
+    def read(data: bytes) -> Row:
+        if ours:
+            try:
+                return read_row(data, nested)
+            except GIVES_UP:
+                pass
+        return row_of(fields(data))
+
+    return read
+
+
+def _nested(form: Form) -> NestedPayload:
+    wire, to_json = Wire({"payload": form.schema}), form.to_json
+    assert to_json is not None  # noqa: S101  only such a form is given
+
+    def read(data: bytes, at: int) -> tuple[bytes, int]:
+        stream = BytesIO(data)
+        stream.seek(at)
+        text = to_json(wire.read(stream)["payload"])
+        check_object(text, "payload")
+        return text, stream.tell()
+
+    return read
 
 
 def _general(made: dict[str, Form]) -> EnvelopeReader:
@@ -152,3 +190,4 @@ _FORMS = Forms()
 _OUR_LAYOUT = _layout(
     {own.name: field_form(own, _FORMS) for own in parse(GENERIC_SCHEMA, DecodeLimits()).fields}
 )
+_AROUND_A_PAYLOAD = [own for own in _OUR_LAYOUT if own[0] != "payload"]

@@ -12,12 +12,12 @@ from fixtures.consuming import PipelineFactory
 from fixtures.worker_fakes import Bench, FakeDecoder
 from penstock_consumer.errors import RecordEndsProcess
 from penstock_consumer.trial import TrialDecoder
-from penstock_schemas import Event
+from penstock_schemas import Event, EventFields
 from penstock_schemas.decoder import Decoder
 from penstock_schemas.encoder import EventEncoder
 from penstock_schemas.errors import DecodeError, SchemaNotLoaded
-from penstock_schemas.fields import EventFields
 from penstock_schemas.registry import InMemoryRegistry
+from penstock_schemas.rows import Row, row_of
 from penstock_store.ingest import Claim, PartitionRef
 
 # Stands in for a native decoder with a fault: some value ends it, another never lets go.
@@ -27,10 +27,10 @@ FAULTY = """
     from penstock_consumer import trial
 
     class Faulty(Decoder):
-        def decode(self, value):
+        def row(self, value):
             if b"deadly" in value:
                 os.kill(os.getpid(), signal.SIGSEGV)
-            return super().decode(value)
+            return super().row(value)
 
     trial.Decoder = Faulty
     trial.main()
@@ -46,44 +46,45 @@ def trials() -> Iterator[TrialDecoder]:
 
 def test_good_and_bad_records_come_out_as_without_a_trial(trials: TrialDecoder) -> None:
     registry, plain = InMemoryRegistry(), Decoder()
-    value = EventEncoder(registry).encode(Event(event_type="order.placed", entity_id="1"), "orders")
+    event = Event(event_type="order.placed", entity_id="1")
+    value = EventEncoder(registry).encode(event, "orders")
     with pytest.raises(SchemaNotLoaded) as missing:
-        trials.decode(value)
+        trials.row(value)
     schema = registry.schema(missing.value.schema_id)
     trials.add_schema(missing.value.schema_id, schema)
     plain.add_schema(1000, schema)
-    assert trials.decode(value).event_type == "order.placed"
+    assert trials.row(value) == row_of(EventFields.of(event))
     with pytest.raises(DecodeError):
-        trials.decode(value[:-3])
+        trials.row(value[:-3])
 
 
 def test_a_record_that_ends_the_process_is_named_and_the_next_one_decoded(trials: TrialDecoder) -> None:
     with pytest.raises(RecordEndsProcess):
-        trials.decode(b"deadly")
+        trials.row(b"deadly")
     with pytest.raises(DecodeError):
-        trials.decode(b"not an event")
+        trials.row(b"not an event")
 
 
 def test_a_process_that_somebody_else_ended_accuses_no_record(trials: TrialDecoder) -> None:
     with pytest.raises(DecodeError):
-        trials.decode(b"not an event")
+        trials.row(b"not an event")
     assert trials._child is not None
     os.kill(trials._child.pid, signal.SIGKILL)
     with pytest.raises(DecodeError):
-        trials.decode(b"not an event")
+        trials.row(b"not an event")
 
 
 def test_without_a_process_to_try_with_no_record_is_accused() -> None:
     trials = TrialDecoder(Decoder(), command=("/nonexistent/python",))
     with pytest.raises(DecodeError):
-        trials.decode(b"not an event")
+        trials.row(b"not an event")
 
 
 class Deadly(FakeDecoder):
-    def decode(self, value: bytes) -> EventFields:
+    def row(self, value: bytes) -> Row:
         if value == b"k3":
             raise RecordEndsProcess("it ends the process")
-        return super().decode(value)
+        return super().row(value)
 
 
 @pytest.mark.parametrize(("attempts", "stored"), [(1, 9), (3, 8)])

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from penstock_schemas import DecodeError, Event, EventFields
+from penstock_schemas import DecodeError, Event, EventFields, EventPayload
 from penstock_schemas.decoder import Decoder
 from penstock_schemas.encoder import EventEncoder
 from penstock_schemas.envelope import GENERIC_SCHEMA
 from penstock_schemas.registry import InMemoryRegistry
+from penstock_schemas.rows import row_of
 
 IDENTIFIERS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=300).filter(
     lambda text: len(text.encode()) <= 1024
@@ -73,6 +74,7 @@ def reordered(value: bytes, event: Event) -> bytes:
 @given(EVENTS)
 def test_what_is_encoded_is_decoded(event: Event) -> None:
     value = ENCODER.encode(event, "t")
+    assert FAST.row(value) == GENERAL.row(value) == row_of(EventFields.of(event))
     assert FAST.decode(value) == EventFields.of(event)
     assert GENERAL.decode(value) == EventFields.of(event)
     assert SHUFFLED.decode(reordered(value, event)) == EventFields.of(event)
@@ -83,6 +85,78 @@ def outcome(decoder: Decoder, value: bytes) -> Any:
         return decoder.decode(value)
     except DecodeError as error:
         return error.reason
+
+
+def row_outcome(decoder: Decoder, value: bytes) -> Any:
+    try:
+        return decoder.row(value)
+    except DecodeError as error:
+        return error.reason
+
+
+class Nested(EventPayload, event_type="nested"):
+    text: str
+    number: int
+    more: dict[str, str]
+
+
+SHORT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)
+NULLABLE = st.none() | SHORT | st.text("ab-0\u00e9", min_size=60, max_size=70)
+COMMON = st.builds(
+    Event,
+    event_type=SHORT,
+    entity_id=SHORT,
+    payload=st.dictionaries(JSON_TEXT, JSON, max_size=2) | st.just({"long": "x" * 9_000}),
+    event_id=st.uuids(),
+    occurred_at=st.datetimes(timezones=st.just(UTC)),
+    actor_type=NULLABLE,
+    actor_id=NULLABLE,
+    correlation_id=NULLABLE,
+    causation_id=NULLABLE,
+    schema_version=st.integers(1, 70),
+    idempotency_key=NULLABLE,
+    metadata=st.sampled_from([{}, {"tags": ["a"]}, {"note": "x" * 300}]),
+)
+"""Events as most are, so that the reader of rows seldom gives up on them."""
+NESTED = st.builds(
+    lambda text, number, more, actor: Event.of(
+        Nested(text=text, number=number, more=more), entity_id="e", actor_id=actor
+    ),
+    JSON_TEXT,
+    st.integers(-(2**63), 2**63 - 1),
+    st.dictionaries(JSON_TEXT, JSON_TEXT, max_size=2),
+    NULLABLE,
+)
+
+
+def changed(value: bytes, data: st.DataObject) -> bytes:
+    """The value after up to three accidents; with bytes such as lengths and branches are."""
+    bad = bytearray(value)
+    for _ in range(data.draw(st.integers(0, 3))):
+        at = data.draw(st.integers(5, max(5, len(bad) - 1)))
+        match data.draw(st.sampled_from(["set", "cut", "insert", "truncate"])):
+            case "set":
+                new = data.draw(st.integers(0, 255) | st.sampled_from([0, 1, 2, 3, 4, 0x7E, 0x80, 0x82]))
+                bad[at : at + 1] = bytes([new])
+            case "cut":
+                del bad[at : at + data.draw(st.integers(1, 4))]
+            case "insert":
+                bad[at:at] = data.draw(st.binary(min_size=1, max_size=3))
+            case "truncate":
+                del bad[at:]
+    return bytes(bad)
+
+
+@given(COMMON | NESTED, st.data())
+def test_rows_and_events_agree_on_every_value(event: Event, data: st.DataObject) -> None:
+    registry = InMemoryRegistry()
+    value = changed(EventEncoder(registry).encode(event, "t"), data)
+    decoder = Decoder()
+    decoder.add_schema(1, registry.schema(1))
+    expected = outcome(decoder, value)
+    assert row_outcome(decoder, value) == (
+        row_of(expected) if isinstance(expected, EventFields) else expected
+    )
 
 
 @given(EVENTS, st.data())
@@ -104,6 +178,7 @@ def test_changed_bytes_do_no_harm_and_both_paths_agree(event: Event, data: st.Da
 def test_made_up_bytes_do_no_harm(tail: bytes) -> None:
     value = b"\0\0\0\0\1" + tail
     assert outcome(FAST, value) == outcome(GENERAL, value)
+    assert row_outcome(FAST, value) == row_outcome(GENERAL, value)
 
 
 @given(st.binary(max_size=12))

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from fixtures.ingesting import batch, event, ref
 from penstock_schemas.fields import EventFields
+from penstock_schemas.rows import row_of
 from penstock_store.ingest import Batch, Claim, Outcome
 from penstock_store.ingest.decide import Fault, Known, counts, decide
-from penstock_store.ingest.rows import COLUMNS, HEADER, TRAILER, copy_chunk, encode_row
+from penstock_store.ingest.rows import COLUMNS, HEADER, TRAILER, copy_chunk
 
 _CLAIM = Claim(group_id="g", ref=ref(), epoch=1, position=None)
 _IDS = [uuid.UUID(int=n + 1) for n in range(6)]
@@ -141,7 +142,7 @@ def _row(cells: list[bytes | None]) -> _Row:
 
 @given(st.lists(_fields, max_size=4), st.integers(1, 2**47), st.integers(0, 4_000_000_000_000_000))
 def test_rows_survive_the_copy_form(records: list[EventFields], first: int, stamp: int) -> None:
-    tails = [encode_row(fields) for fields in records]
+    tails = [cells for *_, cells in map(row_of, records)]
     data = HEADER + copy_chunk(tails, range(first, first + len(tails)), stamp) + TRAILER
     assert _parse(data) == [_Row(first + n, stamp, fields) for n, fields in enumerate(records)]
 

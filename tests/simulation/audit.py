@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from penstock_consumer.interfaces import DeadLetter, TopicPartition
+from penstock_schemas.rows import row_of
 from penstock_store.ingest import Batch, Outcome, PartitionRef
 from penstock_store.ingest.decide import Decision
-from penstock_store.ingest.rows import encode_row
 from simulation.records import TOPIC, Kind, Log, SimRecord
 from simulation.world import World
 
@@ -78,7 +78,7 @@ class Audit:
         store, duplicates = set(decision.store), set(decision.duplicates)
         for index, key in enumerate(batch.keys):
             fields = self._record(batch, index).fields
-            if fields is None or batch.rows[index] != encode_row(fields):
+            if fields is None or batch.rows[index] != row_of(fields)[3]:
                 self._world.violate("contents", f"{batch.origins[index]} is not the record's row")
             if index in store:
                 if key in stored or batch.event_ids[index] in taken:

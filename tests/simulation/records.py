@@ -10,6 +10,7 @@ from random import Random
 from penstock_consumer.interfaces import TopicPartition
 from penstock_schemas.errors import DecodeError, DecodeReason, SchemaNotLoaded, UnsupportedSchema
 from penstock_schemas.fields import EventFields
+from penstock_schemas.rows import Row, row_of
 
 TOPIC = "orders"
 UNKNOWN, UNSUPPORTED = 9, 8  # schema ids
@@ -162,7 +163,7 @@ class SimDecoder:
         if schema_id == UNSUPPORTED:
             raise UnsupportedSchema("too deep")
 
-    def decode(self, value: bytes) -> EventFields:
+    def row(self, value: bytes) -> Row:
         record = self._by_value[value]
         if record.schema not in self._schemas:
             raise SchemaNotLoaded(record.schema)
@@ -170,4 +171,4 @@ class SimDecoder:
             raise UnsupportedSchema("too deep")
         if record.fields is None:
             raise DecodeError(DecodeReason.MALFORMED, "not an event")
-        return record.fields
+        return row_of(record.fields)

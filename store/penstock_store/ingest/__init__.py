@@ -2,7 +2,6 @@
 
 from penstock_store.ingest.batch import Batch, BatchPart
 from penstock_store.ingest.model import Claim, Outcome, PartitionRef, Rejection, WriteResult
-from penstock_store.ingest.rows import encode_row
 from penstock_store.ingest.settings import SinkSettings
 from penstock_store.ingest.sink import PostgresSink
 
@@ -16,5 +15,4 @@ __all__ = [
     "Rejection",
     "SinkSettings",
     "WriteResult",
-    "encode_row",
 ]

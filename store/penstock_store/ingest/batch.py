@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 from penstock_schemas.fields import EventFields
+from penstock_schemas.rows import Row, row_of
 from penstock_store.ingest.model import Claim
-from penstock_store.ingest.rows import encode_row
 
 __all__ = ["Batch", "BatchPart"]
 
@@ -53,11 +54,19 @@ class Batch:
         return len(self.rows)
 
     def add(self, part_index: int, offset: int, fields: EventFields) -> None:
-        """Append one event. CPU-bound; may run in another thread than the writer's, for another batch."""
-        row = encode_row(fields)
-        self.keys.append((fields.tenant_id, fields.idempotency_key))
-        self.hashes.append(fields.content_hash)
-        self.event_ids.append(fields.event_id)
-        self.rows.append(row)
-        self.origins.append((part_index, offset))
-        self.nbytes += len(row)
+        """Append one event."""
+        self.extend(part_index, [offset], [row_of(fields)])
+
+    def extend(self, part_index: int, offsets: Sequence[int], rows: Sequence[Row]) -> None:
+        """Append events of one part, by their rows. CPU-bound; may run in another thread than the writer's,
+        for another batch.
+        """
+        if not rows:
+            return
+        keys, hashes, event_ids, cells = zip(*rows, strict=True)
+        self.keys += keys
+        self.hashes += hashes
+        self.event_ids += event_ids
+        self.rows += cells
+        self.origins += zip(repeat(part_index), offsets, strict=False)
+        self.nbytes += sum(map(len, cells))
