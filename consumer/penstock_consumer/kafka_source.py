@@ -23,6 +23,7 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from time import monotonic
+from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar, cast
 
 import structlog
@@ -42,7 +43,7 @@ from penstock_consumer._thread import OneThread
 from penstock_consumer.errors import SourceFailed, SourceUnavailable
 from penstock_consumer.interfaces import Listener, PartitionState, Record, TopicPartition
 from penstock_consumer.metrics import WorkerMetrics
-from penstock_consumer.settings import WorkerSettings
+from penstock_consumer.settings import KafkaValue, WorkerSettings
 
 __all__ = ["KafkaSource"]
 
@@ -56,7 +57,7 @@ LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _DEADLINE = 10.0  # seconds for one question to the broker
 _PUBLISH_EVERY = 1.0  # seconds; lag tools need no more
 _WARN_EVERY = 30.0  # seconds between two warnings of one kind that no partition is at fault for
-_DAMAGED = frozenset({KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION})
+DAMAGED = frozenset({KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION})
 _REFUSED = frozenset({
     KafkaError.GROUP_AUTHORIZATION_FAILED,
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -67,6 +68,9 @@ _REFUSED = frozenset({
 
 class KafkaSource:
     """A member of the group. Use from one event loop; `close` once."""
+
+    _more: Mapping[str, KafkaValue] = MappingProxyType({})
+    """Settings of librdkafka that a kind of source needs beside all others."""
 
     def __init__(self, settings: WorkerSettings, metrics: WorkerMetrics) -> None:
         self._settings = settings
@@ -95,17 +99,20 @@ class KafkaSource:
 
     def _open(self) -> None:
         try:
-            consumer = Consumer({**consumer_config(self._settings), "error_cb": self._on_error})
+            consumer = Consumer({**consumer_config(self._settings), **self._more, "error_cb": self._on_error})
             self._admin = AdminClient(client_config(self._settings))
         except KafkaException as error:
             raise SourceFailed(f"librdkafka refuses the Kafka settings: {error}. Correct them") from None
+        self._consumer = consumer
+        self._join(consumer)
+
+    def _join(self, consumer: Consumer) -> None:
         consumer.subscribe(
             list(self._settings.topics),
             on_assign=self._on_assign,
             on_revoke=self._on_revoke,
             on_lost=self._on_lost,
         )
-        self._consumer = consumer
 
     async def fetch(self, limit: int, wait: float, linger: float) -> Sequence[Record]:
         """See `Source`."""
@@ -143,7 +150,7 @@ class KafkaSource:
         name = None if topic is None or partition is None else TopicPartition(topic, partition)
         if name and code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             self._loop.call_soon_threadsafe(self._listener.misplaced, name)
-        elif name and code in _DAMAGED:  # librdkafka tells so and goes on with the batch behind
+        elif name and code in DAMAGED:  # librdkafka tells so and goes on with the batch behind
             self._unassign([name])
             self._loop.call_soon_threadsafe(self._listener.unreadable, name, error.str())
         else:

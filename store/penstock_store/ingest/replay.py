@@ -75,9 +75,10 @@ SILENCE: Final = timedelta(seconds=15)
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Offsets [claim.position, next) that the books lack; the claim stands at its beginning."""
+    """Offsets [first, next) that the books lack; the claim stands at its beginning."""
 
     claim: Claim
+    first: int
     next: int
 
 
@@ -200,7 +201,7 @@ class ReplaySink(PostgresSink):
                 await self._reopen(connection, claim.ref, begin)
             if await connection.execute(_PLACE, claim.group_id, *claim.ref, begin, claim.epoch) != "UPDATE 1":
                 raise FenceLost([claim.ref])
-            return Gap(replace(claim, position=begin), end)
+            return Gap(replace(claim, position=begin), begin, end)
 
         gap = await self._on_control(look, "a look for gaps")
         if gap is not None:
