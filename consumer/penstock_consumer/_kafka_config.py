@@ -5,7 +5,7 @@ from logging import Logger
 from penstock_consumer.settings import KafkaValue, WorkerSettings
 from penstock_schemas.client_log import client_logger
 
-__all__ = ["client_config", "consumer_config", "dead_letter_config"]
+__all__ = ["client_config", "consumer_config", "dead_letter_config", "reader_config", "redrive_config"]
 
 _CONSUMER_ONLY = (
     "auto.",
@@ -83,3 +83,29 @@ def dead_letter_config(settings: WorkerSettings, deadline: float) -> dict[str, K
         # The broker's topic decides what is too large, not this client.
         "message.max.bytes": 1_000_000_000,
     }
+
+
+def reader_config(settings: WorkerSettings) -> dict[str, KafkaValue | Logger]:
+    """A tool's that reads from given offsets, apart from the group, and is told where a partition ends."""
+    taken = ("group.protocol", "group.instance.id", "isolation.level")
+    return {
+        "log_level": 0,
+        "check.crcs": True,
+        "fetch.wait.max.ms": 100,
+        **{name: value for name, value in settings.kafka.items() if name not in taken},
+        "logger": client_logger("penstock_consumer.librdkafka"),
+        "client.id": f"penstock-{settings.group_id}-reader",
+        "bootstrap.servers": settings.bootstrap_servers,
+        "group.id": f"{settings.group_id}-reader",  # librdkafka asks for one; it joins none
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "enable.partition.eof": True,
+        "auto.offset.reset": "error",
+        "isolation.level": "read_committed",
+    }
+
+
+def redrive_config(settings: WorkerSettings, transactional_id: str, timeout: float) -> dict[str, KafkaValue]:
+    """The redrive's producer's. `timeout`: seconds after which the broker aborts what was left open."""
+    config = dead_letter_config(settings, timeout)
+    return {**config, "transactional.id": transactional_id, "transaction.timeout.ms": int(timeout * 1000)}

@@ -20,10 +20,15 @@ from penstock_consumer.errors import DeadLettersUnavailable
 from penstock_consumer.interfaces import DeadLetter
 from penstock_consumer.settings import WorkerSettings
 
-__all__ = ["PREFIX", "REFERENCE", "KafkaDeadLetters", "headers_of"]
+__all__ = ["OWN", "PREFIX", "REASON", "REFERENCE", "TIMESTAMP", "TOPIC_ID", "KafkaDeadLetters", "headers_of"]
 
 PREFIX = "__connect.errors."
-REFERENCE = "penstock.dead_letter.reference"
+OWN = "penstock.dead_letter."
+REASON = OWN + "reason"
+TIMESTAMP = OWN + "timestamp"
+"""Of the record, milliseconds since the Unix epoch; empty where it had none."""
+TOPIC_ID = OWN + "topic_id"
+REFERENCE = OWN + "reference"
 """Header of a dead letter whose value is the record's coordinates, as the record itself was too large."""
 
 _DEADLINE = 20.0  # seconds for a batch's dead letters to be acknowledged
@@ -47,8 +52,9 @@ def headers_of(letter: DeadLetter, group_id: str) -> Headers:
         PREFIX + "class.name": "penstock_consumer.engine.Engine",
         PREFIX + "exception.class.name": letter.exception,
         PREFIX + "exception.message": letter.message[:_MESSAGE],
-        "penstock.dead_letter.reason": letter.reason,
-        "penstock.dead_letter.timestamp": str(timestamp) if kind else "",
+        REASON: letter.reason,
+        TIMESTAMP: str(timestamp) if kind else "",
+        TOPIC_ID: letter.topic_id,
     }
     return [(name, value.encode(errors="replace")) for name, value in cause.items()]
 
@@ -56,9 +62,7 @@ def headers_of(letter: DeadLetter, group_id: str) -> Headers:
 def _original_headers(letter: DeadLetter) -> Headers:
     """Without the cause of an earlier failure: a dead letter has one."""
     return [
-        (name, value)
-        for name, value in letter.record.headers() or ()
-        if not name.startswith((PREFIX, "penstock.dead_letter."))
+        (name, value) for name, value in letter.record.headers() or () if not name.startswith((PREFIX, OWN))
     ]
 
 

@@ -9,6 +9,7 @@ __all__ = [
     "DeadLettersUnavailable",
     "PoisonFlood",
     "RecordEndsProcess",
+    "RedriveInterrupted",
     "SinkFailed",
     "SourceFailed",
     "SourceUnavailable",
@@ -59,4 +60,10 @@ class RecordEndsProcess(ConsumerError):
 class TopicMismatch(ConsumerError):
     """A topic is missing and may not be created, or cannot be used as it is. The message says which
     setting.
+    """
+
+
+class RedriveInterrupted(ConsumerError):
+    """Another redrive or discard of the same dead-letter topic took over. What was done stays done; run it
+    again when the other has ended.
     """

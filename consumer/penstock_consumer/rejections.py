@@ -3,12 +3,13 @@ tried.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import structlog
 
 from penstock_consumer.batching import PendingBatch
-from penstock_consumer.interfaces import DeadLetter, DeadLetterSink
+from penstock_consumer.interfaces import DeadLetter, DeadLetterSink, TopicPartition
 from penstock_consumer.metrics import WorkerMetrics
 from penstock_store.ingest import Outcome, Rejection
 
@@ -87,7 +88,10 @@ class Rejects:
     async def _send(self, letters: Sequence[DeadLetter]) -> None:
         if not letters:
             return
-        await self._dead_letters.send(letters)
+        ids = {lane.partition: lane.claim.ref.topic_id for lane in self._batch.lanes}
+        await self._dead_letters.send(
+            [replace(letter, topic_id=ids.get(_lane(letter), "")) for letter in letters]
+        )
         for letter in letters:
             self._metrics.dead_letters.labels(letter.record.topic(), letter.reason).inc()
         first = letters[0]
@@ -98,6 +102,10 @@ class Rejects:
             reason=first.reason,
             message=first.message,
         )
+
+
+def _lane(letter: DeadLetter) -> TopicPartition:
+    return TopicPartition(letter.record.topic(), letter.record.partition())
 
 
 def _class_name(rejection: Rejection) -> str:
