@@ -14,7 +14,7 @@ import pytest
 
 from fixtures.databases import Database
 from fixtures.ingesting import Rejections, SinkFactory, batch, event, ref, refuse
-from fixtures.proxy import proxied
+from fixtures.tcp_proxy import TcpProxy, proxied
 from penstock_store.errors import FenceLost, SinkBroken, SinkUnavailable
 from penstock_store.ingest import Outcome, PostgresSink, SinkSettings
 
@@ -32,8 +32,8 @@ async def _owner(admin: Admin) -> int | None:
 async def test_a_lost_answer_to_commit_stores_nothing_twice(
     database: Database, make_sink: SinkFactory, admin: Admin
 ) -> None:
-    async with proxied(database.writer_url) as proxy:
-        sink = await make_sink(dsn=proxy.url)
+    with proxied(database.writer_url) as proxy:
+        sink = await make_sink(dsn=proxy.url(database.writer_url))
         claim = (await sink.claim([ref()]))[ref()]
         sent = batch(claim, [event("a", "1"), event("a", "1"), event("b")])
         proxy.swallow_answer_to(b"COMMIT\0")
@@ -79,17 +79,27 @@ async def test_a_reconnection_names_the_new_backend_as_the_owner(
     assert await _owner(admin) not in (None, before)
 
 
+def _reconnect(proxy: TcpProxy) -> None:
+    """The network is back for new connections; the old ones are gone."""
+    proxy.cut()
+    proxy.heal()
+
+
 async def test_a_frozen_network_ends_at_the_deadline(
     database: Database, make_sink: SinkFactory, admin: Admin
 ) -> None:
     """asyncpg #1354, #1326, #1356: neither the COPY, nor its cancellation, nor closing may wait for ever."""
-    async with proxied(database.writer_url) as proxy:
+    with proxied(database.writer_url) as proxy:
         sink = await make_sink(
-            dsn=proxy.url, write_timeout=1, call_timeout=1, connect_timeout=1, claim_patience=0.2
+            dsn=proxy.url(database.writer_url),
+            write_timeout=1,
+            call_timeout=1,
+            connect_timeout=1,
+            claim_patience=0.2,
         )
         claim = (await sink.claim([ref()]))[ref()]
         sent = batch(claim, [event() for _ in range(5000)])
-        proxy.freeze()
+        proxy.stall()
         started = time.monotonic()
         with pytest.raises(SinkUnavailable, match="within 1 s"):
             await sink.write(sent, reject=refuse)
@@ -99,7 +109,7 @@ async def test_a_frozen_network_ends_at_the_deadline(
             await sink.claim([ref(1)])
         await sink.close()
         assert time.monotonic() - started < 10
-        proxy.thaw()
+        _reconnect(proxy)
         result = await sink.write(sent, reject=refuse)
         assert result.total(Outcome.STORED) == 5000
         assert await admin.fetchval("SELECT count(*) FROM penstock.events") == 5000
@@ -108,21 +118,21 @@ async def test_a_frozen_network_ends_at_the_deadline(
 async def test_a_network_frozen_in_mid_copy_ends_at_the_deadline(
     database: Database, make_sink: SinkFactory
 ) -> None:
-    async with proxied(database.writer_url) as proxy:
-        sink = await make_sink(dsn=proxy.url, write_timeout=1, chunk_rows=100)
+    with proxied(database.writer_url) as proxy:
+        sink = await make_sink(dsn=proxy.url(database.writer_url), write_timeout=1, chunk_rows=100)
         claim = (await sink.claim([ref()]))[ref()]
         sent = batch(claim, [event(payload=b'"' + b"x" * 4000 + b'"') for _ in range(2000)])
 
         class Freezing(list[bytes]):
             def __getitem__(self, index):  # type: ignore[no-untyped-def]
                 if index == 500:
-                    proxy.freeze()
+                    proxy.stall()
                 return super().__getitem__(index)
 
         sent.rows = Freezing(sent.rows)
         with pytest.raises(SinkUnavailable, match="within 1 s"):
             await sink.write(sent, reject=refuse)
-        proxy.thaw()
+        _reconnect(proxy)
         sent.rows = list(sent.rows)
         assert (await sink.write(sent, reject=refuse)).total(Outcome.STORED) == 2000
 
@@ -131,8 +141,8 @@ async def test_a_connection_lost_while_the_copy_waits_for_the_socket_is_noticed(
     database: Database, make_sink: SinkFactory
 ) -> None:
     """asyncpg waits for leave to write, which nobody gives after the loss: only the deadline would end it."""
-    async with proxied(database.writer_url) as proxy:
-        sink = await make_sink(dsn=proxy.url, write_timeout=100, chunk_rows=100)
+    with proxied(database.writer_url) as proxy:
+        sink = await make_sink(dsn=proxy.url(database.writer_url), write_timeout=100, chunk_rows=100)
         claim = (await sink.claim([ref()]))[ref()]
         sent = batch(claim, [event(payload=b'"' + b"x" * 10_000 + b'"') for _ in range(4000)])
         loop = asyncio.get_running_loop()
@@ -140,8 +150,8 @@ async def test_a_connection_lost_while_the_copy_waits_for_the_socket_is_noticed(
         class Clogging(list[bytes]):
             def __getitem__(self, index):  # type: ignore[no-untyped-def]
                 if index == 500:
-                    proxy.freeze()
-                    loop.call_later(0.5, proxy.thaw)
+                    proxy.stall()
+                    loop.call_later(0.5, _reconnect, proxy)
                 return super().__getitem__(index)
 
         sent.rows = Clogging(sent.rows)
