@@ -33,21 +33,24 @@ _VERSION: Final = tuple(cell and length(4) + cell for cell in _LENGTH)
 _JSON_HEADS: Final = tuple(json_head(size + 1, 1) for size in range(2048))
 
 
-def _two_bytes(shift: int, *, even: bool = False) -> list[int]:
-    """The 14 bits in two bytes of a variable-length number that goes on after them, by the two bytes."""
+def _two_bytes(shift: int) -> list[int]:
+    """The 14 bits in two bytes of a variable-length number that goes on after them, by the two bytes; halved,
+    as zigzag doubles. What is odd would be a time before 1970.
+    """
     table = [cast("int", None)] * 65_536
-    for first in range(0x80, 0x100, 2 if even else 1):
+    for first in range(0x80, 0x100, 1 if shift else 2):
         for second in range(0x80, 0x100):
-            table[first | second << 8] = (first & 0x7F | (second & 0x7F) << 7) << shift
+            table[first | second << 8] = (first & 0x7F | (second & 0x7F) << 7) << shift >> 1
     return table
 
 
-# An odd number would be a time before 1970.
-_LOW, _MIDDLE = _two_bytes(0, even=True), _two_bytes(14)
+_LOW, _MIDDLE = _two_bytes(0), _two_bytes(14)
 
 
 class _High(dict[int, int]):
-    """The upper half of an eight-byte number, by its bytes: it changes once in two minutes of event time."""
+    """The upper half of an eight-byte time, by its bytes, with PostgreSQL's epoch taken off: it changes
+    once in two minutes of event time.
+    """
 
     def __missing__(self, word: int) -> int:
         a, b, c, d = word.to_bytes(4, "little")
@@ -55,7 +58,8 @@ class _High(dict[int, int]):
             raise ValueError
         if len(self) >= 4096:
             self.clear()
-        value = self[word] = (a & 0x7F | (b & 0x7F) << 7 | (c & 0x7F) << 14 | d << 21) << 28
+        bits = a & 0x7F | (b & 0x7F) << 7 | (c & 0x7F) << 14 | d << 21
+        value = self[word] = (bits << 27) - POSTGRES_EPOCH
         return value
 
 
@@ -89,7 +93,7 @@ def read_row(data: bytes, nested: NestedPayload | None) -> Row:  # noqa: C901 - 
     at = 43 + (size >> 1)
     type_length, event_type = _LENGTH[size], data[43:at]
     low, middle, high = _time(data, at)
-    occurred = time_cell(8, (_LOW[low] + _MIDDLE[middle] + _HIGH[high] >> 1) - POSTGRES_EPOCH)
+    occurred = time_cell(8, _LOW[low] + _MIDDLE[middle] + _HIGH[high])
     begin = at = at + 8
     nulls = 0
     if data[at] == 2:

@@ -154,5 +154,9 @@ class Settlement:
         yield HEADER
         for start in range(0, len(indexes), self._chunk_rows):
             chosen = indexes[start : start + self._chunk_rows]
-            yield copy_chunk([rows[i] for i in chosen], [first + i for i in chosen], stamp)
+            if isinstance(chosen, range):  # nothing is left out, as nearly always
+                sequences = range(first + chosen.start, first + chosen.stop)
+                yield copy_chunk(rows[chosen.start : chosen.stop], sequences, stamp)
+            else:
+                yield copy_chunk([rows[i] for i in chosen], [first + i for i in chosen], stamp)
         yield TRAILER

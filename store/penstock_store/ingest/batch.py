@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import repeat
 
 from penstock_schemas.fields import EventFields
 from penstock_schemas.rows import Row, row_of
@@ -37,7 +36,7 @@ class Batch:
     `sequence`.
     """
 
-    __slots__ = ("event_ids", "hashes", "keys", "nbytes", "origins", "parts", "rows")
+    __slots__ = ("event_ids", "hashes", "keys", "nbytes", "parts", "rows", "runs")
 
     def __init__(self, parts: Sequence[BatchPart] = ()) -> None:
         self.parts: list[BatchPart] = list(parts)
@@ -46,12 +45,17 @@ class Batch:
         self.hashes: list[bytes] = []
         self.event_ids: list[bytes] = []
         self.rows: list[bytes] = []
-        self.origins: list[tuple[int, int]] = []
-        """(index into parts, offset) of each record."""
+        self.runs: list[tuple[int, Sequence[int]]] = []
+        """Where the records come from, in their order: (index into parts, offsets)."""
         self.nbytes = 0
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def origins(self) -> list[tuple[int, int]]:
+        """(index into parts, offset) of each record. Made when asked for, which is seldom."""
+        return [(part, offset) for part, offsets in self.runs for offset in offsets]
 
     def add(self, part_index: int, offset: int, fields: EventFields) -> None:
         """Append one event."""
@@ -68,5 +72,5 @@ class Batch:
         self.hashes += hashes
         self.event_ids += event_ids
         self.rows += cells
-        self.origins += zip(repeat(part_index), offsets, strict=False)
+        self.runs.append((part_index, offsets))
         self.nbytes += sum(map(len, cells))

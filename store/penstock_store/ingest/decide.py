@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -49,6 +50,7 @@ def decide(batch: Batch, known: Known) -> Decision:
         return Decision(range(size), (), ())
     hashes = dict(known.keys)
     taken = set(known.event_ids)
+    origins = batch.origins
     store: list[int] = []
     duplicates: list[int] = []
     rejections: list[Rejection] = []
@@ -59,11 +61,11 @@ def decide(batch: Batch, known: Known) -> Decision:
         if stored == content:
             duplicates.append(index)
         elif stored is not None:
-            rejections.append(_key_conflict(batch, index))
+            rejections.append(_key_conflict(*origins[index]))
         elif event_id in taken:
-            rejections.append(_event_id_taken(batch, index))
+            rejections.append(_event_id_taken(*origins[index]))
         elif (fault := known.faults.get(index)) is not None:
-            rejections.append(_row_refused(batch, index, fault))
+            rejections.append(_row_refused(*origins[index], fault))
         else:
             hashes[key] = content
             taken.add(event_id)
@@ -77,15 +79,14 @@ def counts(batch: Batch, decision: Decision) -> tuple[Mapping[Outcome, int], ...
     for part, count in zip(batch.parts, found, strict=True):
         count[Outcome.DEAD_LETTERED] = part.dead_lettered
         count[Outcome.TOMBSTONE] = part.tombstones
-    origins = batch.origins
-    if len(batch.parts) == 1:
-        found[0][Outcome.STORED] = len(decision.store)
-        found[0][Outcome.DUPLICATE] = len(decision.duplicates)
+    if len(decision.store) == len(batch):
+        for part_index, offsets in batch.runs:
+            found[part_index][Outcome.STORED] += len(offsets)
     else:
-        for index in decision.store:
-            found[origins[index][0]][Outcome.STORED] += 1
-        for index in decision.duplicates:
-            found[origins[index][0]][Outcome.DUPLICATE] += 1
+        parts = [part_index for part_index, offsets in batch.runs for _ in offsets]
+        for outcome, indexes in ((Outcome.STORED, decision.store), (Outcome.DUPLICATE, decision.duplicates)):
+            for part_index, number in Counter(map(parts.__getitem__, indexes)).items():
+                found[part_index][outcome] += number
     for rejection in decision.rejections:
         found[rejection.part][rejection.outcome] += 1
     return tuple(found)
@@ -95,8 +96,7 @@ def counts(batch: Batch, decision: Decision) -> tuple[Mapping[Outcome, int], ...
 # many.
 
 
-def _key_conflict(batch: Batch, index: int) -> Rejection:
-    part, offset = batch.origins[index]
+def _key_conflict(part: int, offset: int) -> Rejection:
     return Rejection(
         part=part,
         offset=offset,
@@ -106,8 +106,7 @@ def _key_conflict(batch: Batch, index: int) -> Rejection:
     )
 
 
-def _event_id_taken(batch: Batch, index: int) -> Rejection:
-    part, offset = batch.origins[index]
+def _event_id_taken(part: int, offset: int) -> Rejection:
     return Rejection(
         part=part,
         offset=offset,
@@ -117,8 +116,7 @@ def _event_id_taken(batch: Batch, index: int) -> Rejection:
     )
 
 
-def _row_refused(batch: Batch, index: int, fault: Fault) -> Rejection:
-    part, offset = batch.origins[index]
+def _row_refused(part: int, offset: int, fault: Fault) -> Rejection:
     return Rejection(
         part=part,
         offset=offset,
