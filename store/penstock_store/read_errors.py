@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from penstock_store.errors import StoreError
 
-__all__ = ["InvalidQuery", "ReadError", "StoreRefused", "StoreUnavailable"]
+__all__ = ["CircuitOpen", "InvalidQuery", "ReadError", "StoreRefused", "StoreUnavailable"]
 
 
 class ReadError(StoreError):
@@ -21,6 +21,10 @@ class InvalidQuery(ReadError, ValueError):
 
 class StoreUnavailable(ReadError):
     """PostgreSQL is away, busy, or did not answer before a deadline. The same read may pass later."""
+
+
+class CircuitOpen(StoreUnavailable):
+    """The server was away a moment ago, so the call was not sent. It is asked again soon; try then."""
 
 
 class StoreRefused(ReadError):

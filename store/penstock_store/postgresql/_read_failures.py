@@ -10,7 +10,7 @@ from penstock_store.driver import DRIVER_ERRORS
 from penstock_store.dsn import redact_dsn
 from penstock_store.read_errors import InvalidQuery, ReadError, StoreRefused, StoreUnavailable
 
-__all__ = ["LostConnection", "read_error"]
+__all__ = ["LostConnection", "Unreachable", "read_error"]
 
 
 # 08 connection, 25 transaction state (a standby's conflict ends as 40), 40 serialisation, 53 resources, 57
@@ -21,7 +21,11 @@ _BUSY: Final = ("25", "40", "53", "55", "57", "58", "XX")
 _REFUSED: Final = ("28", "3D", "3F", "42", "0A")
 
 
-class LostConnection(StoreUnavailable):
+class Unreachable(StoreUnavailable):
+    """The server could not be talked to; the circuit breaker counts it. Internal."""
+
+
+class LostConnection(Unreachable):
     """The connection ended before the answer; nothing is wrong with the read. Internal: fetch repeats it."""
 
 

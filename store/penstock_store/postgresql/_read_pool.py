@@ -10,10 +10,13 @@ from typing import Any, Final
 import asyncpg
 import structlog
 
+from penstock_store.breaker import CircuitBreaker
 from penstock_store.driver import DRIVER_ERRORS
-from penstock_store.postgresql._read_failures import LostConnection, read_error
+from penstock_store.dsn import redact_dsn
+from penstock_store.errors import StoreError
+from penstock_store.postgresql._read_failures import LostConnection, Unreachable, read_error
 from penstock_store.postgresql.reader_settings import ReaderSettings
-from penstock_store.read_errors import StoreUnavailable
+from penstock_store.read_errors import CircuitOpen, StoreUnavailable
 
 __all__ = ["ReadPool"]
 
@@ -24,10 +27,16 @@ _log = structlog.get_logger(__name__)
 
 
 class ReadPool:
-    """`fetch` is all that a reader needs: one statement, its own transaction, a deadline."""
+    """`fetch` is all that a reader needs: one statement, its own transaction, a deadline.
 
-    def __init__(self, settings: ReaderSettings) -> None:
+    Pools of one server share a `breaker`.
+    """
+
+    def __init__(self, settings: ReaderSettings, breaker: CircuitBreaker | None = None) -> None:
         self._settings = settings
+        self.breaker = breaker or CircuitBreaker(
+            failures=settings.breaker_failures, pause=settings.breaker_pause
+        )
         self._pool: Any = None
         self._opening = asyncio.Lock()
         self._closed = False
@@ -45,22 +54,59 @@ class ReadPool:
         except DRIVER_ERRORS:
             pool.terminate()
 
+    @asynccontextmanager
+    async def call(self) -> AsyncIterator[None]:
+        """One call of the store, however many statements and repeats: bounded by `call_timeout`."""
+        try:
+            async with asyncio.timeout(self._settings.call_timeout):
+                yield
+        except TimeoutError:
+            raise StoreUnavailable(
+                f"The call was not done within {self._settings.call_timeout:g} s, repeats included."
+                " Try again in a moment, or raise call_timeout."
+            ) from None
+
     async def fetch(self, text: str, values: Sequence[Any] = ()) -> list[asyncpg.Record]:
         """The statement's rows; tried again on another connection where one was lost, as reads may be.
 
         Raises `StoreUnavailable` or `StoreRefused`.
         """
-        pause = _FIRST_PAUSE
-        for _ in range(self._settings.attempts - 1):
-            try:
-                return await self._fetch_once(text, values)
-            except LostConnection as error:
-                _log.debug("read_is_tried_again", cause=str(error), in_seconds=pause)
-            await asyncio.sleep(pause)
-            pause *= 4
-        return await self._fetch_once(text, values)
+        async with self.call():
+            pause = _FIRST_PAUSE
+            for _ in range(self._settings.attempts - 1):
+                try:
+                    return await self._fetch_once(text, values)
+                except LostConnection as error:
+                    _log.debug("read_is_tried_again", cause=str(error), in_seconds=pause)
+                await asyncio.sleep(pause)
+                pause *= 4
+            return await self._fetch_once(text, values)
 
     async def _fetch_once(self, text: str, values: Sequence[Any]) -> list[asyncpg.Record]:
+        call = object()
+        if not self.breaker.admits(call):
+            raise CircuitOpen(
+                f"PostgreSQL at {redact_dsn(self._settings.dsn)} is away; the call was not sent. It is asked"
+                f" again in {self.breaker.retry_in:.1f} s. The last it came to: {self.breaker.cause}"
+            )
+        try:
+            rows = await self._fetch_now(text, values)
+        except Unreachable as error:
+            self.breaker.failed(call, str(error))
+            raise
+        except StoreUnavailable as error:  # slow or busy: only whoever looks whether it is back minds
+            self.breaker.failed_trial(call, str(error))
+            raise
+        except StoreError:
+            self.breaker.answered()
+            raise
+        else:
+            self.breaker.answered()
+            return rows
+        finally:
+            self.breaker.abandoned(call)
+
+    async def _fetch_now(self, text: str, values: Sequence[Any]) -> list[asyncpg.Record]:
         try:
             async with self._connection() as connection:
                 return await self._run(connection, text, values)
@@ -73,9 +119,14 @@ class ReadPool:
         try:
             connection = await pool.acquire(timeout=self._settings.acquire_timeout)
         except TimeoutError:
+            if pool.get_size() < self._settings.pool_size:  # there was room: it was the server
+                raise Unreachable(
+                    f"PostgreSQL at {redact_dsn(self._settings.dsn)} took no connection in time. Is it"
+                    " started, and the address right?"
+                ) from None
             raise StoreUnavailable(
-                f"No connection to PostgreSQL within {self._settings.acquire_timeout:g} s: it does not"
-                f" answer, or all {self._settings.pool_size} connections of this reader are busy."
+                f"No connection to PostgreSQL within {self._settings.acquire_timeout:g} s: all"
+                f" {self._settings.pool_size} connections of this reader are busy."
                 " Raise pool_size, or read less at once."
             ) from None
         try:

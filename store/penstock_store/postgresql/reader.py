@@ -87,13 +87,14 @@ class PostgresEventStore(DerivedReads):
                 f"limit is {limit:,}; a page holds at most {MAX_PAGE:,} events."
                 " Page by cursor, or use stream()."
             )
-        scan, _ceiling = await self._scan(options, chunk=limit + 1, limit=limit + 1)
         rows: list[asyncpg.Record] = []
-        statement = scan.first()
-        while statement is not None:
-            more = await self._fetch(statement)
-            rows += more
-            statement = scan.next(more)
+        async with self._pool.call():
+            scan, _ceiling = await self._scan(options, chunk=limit + 1, limit=limit + 1)
+            statement = scan.first()
+            while statement is not None:
+                more = await self._fetch(statement)
+                rows += more
+                statement = scan.next(more)
         events = tuple(events_of(rows[:limit]))
         cursor = None
         if events:
@@ -102,6 +103,10 @@ class PostgresEventStore(DerivedReads):
 
     async def get_event(self, event_id: UUID) -> RecordedEvent | None:
         """The event with this id; None where there is none."""
+        async with self._pool.call():
+            return await self._find(event_id)
+
+    async def _find(self, event_id: UUID) -> RecordedEvent | None:
         for window in await self._around(event_id):
             if found := await self._fetch(select_event(event_id, window)):
                 return next(events_of(found))

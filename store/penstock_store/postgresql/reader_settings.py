@@ -23,8 +23,11 @@ class ReaderSettings:
     connect_timeout: float = 5.0
     acquire_timeout: float = 10.0
     command_timeout: float = 30.0  # one statement; then its connection is ended, not cancelled politely
+    call_timeout: float = 60.0  # one call as a whole, what it repeats included; of a stream: one chunk
     close_timeout: float = 5.0
     attempts: int = 3  # of one statement when a connection is lost; reads can be repeated safely
+    breaker_failures: int = 5  # connections lost or refused in a row, after which calls fail at once
+    breaker_pause: float = 1.0  # until one call looks whether the server is back; doubled, up to 10 s
     stream_chunk: int = (
         500  # events; a stream holds two chunks. Larger ones are slower: caches, garbage collection
     )
@@ -38,13 +41,20 @@ class ReaderSettings:
             "connect_timeout",
             "acquire_timeout",
             "command_timeout",
+            "call_timeout",
             "close_timeout",
+            "breaker_pause",
             "poll_interval",
         ):
             value = getattr(self, name)
             if not 0 < value <= 86_400:
                 raise InvalidQuery(f"{name} must be more than 0 and at most 86,400 seconds; got {value!r}.")
-        for name, most in (("pool_size", 1_000), ("attempts", 100), ("stream_chunk", 100_000)):
+        for name, most in (
+            ("pool_size", 1_000),
+            ("attempts", 100),
+            ("breaker_failures", 1_000),
+            ("stream_chunk", 100_000),
+        ):
             value = getattr(self, name)
             if not 1 <= value <= most:
                 raise InvalidQuery(f"{name} must be from 1 to {most:,}; got {value!r}.")

@@ -88,7 +88,7 @@ class PostgresStore(PostgresEventStore):
         chosen = StoreSettings(dsn=settings) if isinstance(settings, str) else settings
         super().__init__(chosen)
         self._chosen = chosen
-        self._writes = ReadPool(chosen.write_options())
+        self._writes = ReadPool(chosen.write_options(), self._pool.breaker)  # one server
         self._appender = Appender(self._writes)
         self._meter = Meter()
         self._upkeep: asyncio.Task[None] | None = None
@@ -123,7 +123,8 @@ class PostgresStore(PostgresEventStore):
             if not events:
                 return []
             prepared = prepare(events, expected_version)
-            settled, roll_due = await self._appender.append(prepared)
+            async with self._writes.call():
+                settled, roll_due = await self._appender.append(prepared)
             results = prepared.results(settled)
         self._meter.count(results)
         self._ask_upkeep(roll_due=roll_due)
@@ -182,7 +183,11 @@ class PostgresStore(PostgresEventStore):
         """See `EventStore.get_metrics`."""
         events, storage_bytes, mark = (await self._pool.fetch(_FIGURES))[0]
         return self._meter.metrics(
-            "postgresql", events=events, storage_bytes=storage_bytes, last_sequence=mark
+            "postgresql",
+            events=events,
+            storage_bytes=storage_bytes,
+            last_sequence=mark,
+            breaker=self._pool.breaker,
         )
 
     def _ask_upkeep(self, *, roll_due: bool) -> None:
