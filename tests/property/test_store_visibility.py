@@ -134,7 +134,12 @@ async def test_the_mark_waits_for_the_slowest_writer_and_not_for_a_dead_one(
 )
 def test_any_interleaving_is_read_whole(ready: Database, steps: list[str], chance: random.Random) -> None:
     """Each example is one schedule of overlapping writers, run statement by statement."""
-    asyncio.run(_schedule(ready, steps, chance))
+
+    async def bounded() -> None:
+        async with asyncio.timeout(60):
+            await _schedule(ready, steps, chance)
+
+    asyncio.run(bounded())
 
 
 async def _schedule(database: Database, steps: list[str], chance: random.Random) -> None:
@@ -170,7 +175,8 @@ async def _schedule(database: Database, steps: list[str], chance: random.Random)
                 seen += [row[0] for row in rows]
                 cursor = mark
     finally:
-        await asyncio.gather(*(link.close() for link in (*links, reader)))
+        for link in (*links, reader):
+            link.terminate()
     assert seen == sorted(committed)
     assert cursor >= start
 
