@@ -23,10 +23,12 @@ from penstock_schemas import Event, RecordedEvent
 from penstock_store._meter import Meter
 from penstock_store.backends import create_event_store
 from penstock_store.contract import QueryOptions
+from penstock_store.moving.journal import Migration, migrate_file_to_postgres
+from penstock_store.moving.mirror import MirroredStore
 from penstock_store.store_contract import EventStore, Latency
 from penstock_store.store_errors import InvalidSettings, UnknownBackend
 
-__all__ = ["EventJournal", "JournalMetrics", "create_event_journal"]
+__all__ = ["EventJournal", "JournalMetrics", "Migration", "create_event_journal", "migrate_file_to_postgres"]
 
 _BACKENDS: Final = ("file", "postgres", "postgresql")
 
@@ -116,6 +118,9 @@ async def create_event_journal(
 ) -> EventJournal:
     """A journal that is ready to use.
 
+    While a file journal moves to PostgreSQL, EVENT_JOURNAL_MIRROR=postgres, beside EVENT_JOURNAL_BACKEND=file,
+    brings what is appended to DATABASE_URL too; the files stay the truth. See `migrate_file_to_postgres`.
+
     `backend`: `file` or `postgres`; else what EVENT_JOURNAL_BACKEND says in `environ` (the process's own
     where none is given), else `file`. `file` keeps its events in `directory`. `postgres` connects to
     `database_url`, else DATABASE_URL (postgresql+asyncpg:// is understood too), with at most `pool_size` +
@@ -129,19 +134,31 @@ async def create_event_journal(
             f"a journal has no backend {chosen!r}; write file or postgres, as the argument or in"
             " EVENT_JOURNAL_BACKEND"
         )
-    settings: dict[str, Any] = {"directory": directory}
-    if chosen != "file":
-        url = database_url or given.get("DATABASE_URL")
-        if not url:
-            raise InvalidSettings(
-                "the postgres journal needs an address: give database_url or set DATABASE_URL, such as"
-                " postgresql://user:password@host:5432/database"
-            )
-        settings = {"dsn": url, "pool_size": pool_size + max_overflow}
-    store = create_event_store(chosen, **settings)
+    url = database_url or given.get("DATABASE_URL")
+    mirror = _mirror_of(chosen, given)
+    if not url and (chosen != "file" or mirror):
+        raise InvalidSettings(
+            "the postgres journal needs an address: give database_url or set DATABASE_URL, such as"
+            " postgresql://user:password@host:5432/database"
+        )
+    server: dict[str, Any] = {"dsn": url, "pool_size": pool_size + max_overflow}
+    store = create_event_store(chosen, **({"directory": directory} if chosen == "file" else server))
+    if mirror:
+        store = MirroredStore(store, create_event_store(mirror, **server))
     try:
         await store.initialize()
     except BaseException:
         await store.close()
         raise
     return EventJournal(store, "file" if chosen == "file" else "postgresql")
+
+
+def _mirror_of(chosen: str, given: Mapping[str, str]) -> str | None:
+    mirror = given.get("EVENT_JOURNAL_MIRROR")
+    if not mirror or chosen != "file":
+        return None  # switched: what was the mirror is the journal
+    if mirror not in ("postgres", "postgresql"):
+        raise UnknownBackend(
+            f"a file journal cannot be mirrored to {mirror!r}; write EVENT_JOURNAL_MIRROR=postgres"
+        )
+    return mirror

@@ -22,6 +22,7 @@ from penstock_store.contract import Page, QueryOptions
 from penstock_store.errors import StoreError
 from penstock_store.postgresql._append import Appender
 from penstock_store.postgresql._append_failures import write_error
+from penstock_store.postgresql._import import Importer
 from penstock_store.postgresql._read_pool import ReadPool
 from penstock_store.postgresql.reader import PostgresEventStore
 from penstock_store.postgresql.reader_settings import ReaderSettings
@@ -163,6 +164,10 @@ class PostgresStore(PostgresEventStore):
             state_version=state_version,
             taken_at=taken_at,
         )
+
+    def importer(self) -> Importer:
+        """What takes events of another store over with their sequence; the caller closes it."""
+        return Importer(self._chosen.write_options())
 
     async def health_check(self) -> Health:
         """Ready: the server answers a read in time and holds the schema."""

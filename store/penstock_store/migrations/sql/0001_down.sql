@@ -10,6 +10,8 @@ DROP FUNCTION penstock.guard_replay, penstock.reopen_expired;
 
 DROP FUNCTION penstock.append_events, penstock.begin_write, penstock.finish_write, penstock.reserve_sequences, penstock.safe_sequence, penstock.publish;
 
+DROP FUNCTION penstock.begin_import, penstock.finish_import, penstock.prepare_import, penstock.import_time, penstock.last_stored;
+
 DROP FUNCTION penstock.roll(), penstock.roll(timestamptz), penstock.ensure_partitions, penstock.create_partition, penstock.create_leaf_indexes;
 
 DROP FUNCTION penstock.close_partition, penstock.validate_partition, penstock.drop_partition;

@@ -34,6 +34,9 @@ GRANT EXECUTE ON FUNCTION
     penstock.append_events(uuid[], text[], timestamptz[], text[], text[], text[], text[], text[], text[], integer[], text[], bytea[], text[], text[], bigint)
     TO penstock_writer;
 
+GRANT EXECUTE ON FUNCTION penstock.prepare_import(timestamptz), penstock.begin_import(bigint, timestamptz), penstock.finish_import()
+    TO penstock_writer;
+
 GRANT SELECT, INSERT, UPDATE ON penstock.snapshots TO penstock_writer;
 
 GRANT SELECT ON penstock.snapshots TO penstock_reader, penstock_retention;
