@@ -14,6 +14,7 @@ from pydantic import JsonValue
 
 from penstock_schemas import RecordedEvent
 from penstock_schemas._text import canonical_json, check_identifier
+from penstock_store.checkpoint_records import Batch
 from penstock_store.contract import OrderBy, QueryOptions
 from penstock_store.store_errors import InvalidSnapshot
 
@@ -22,6 +23,7 @@ __all__ = ["EVERYTHING", "DerivedReads", "LocalReads", "snapshot_json"]
 EVERYTHING: Final = QueryOptions()
 _BIGINT: Final = 2**63 - 1
 _INTEGER: Final = 2**31 - 1
+_BATCH: Final = 500  # events
 
 
 def snapshot_json(key: str, state: JsonValue, sequence: int, state_version: int) -> bytes:
@@ -98,6 +100,15 @@ class LocalReads(DerivedReads):
         Order, cursor and offset of `options` do not apply. Ends after `limit` events, or past
         `up_to_sequence`, where one is given.
         """
+        async with aclosing(self.batches(after, options)) as found:
+            async for batch in found:
+                for event in batch.events:
+                    yield event
+
+    async def batches(
+        self, after: int = 0, options: QueryOptions = EVERYTHING
+    ) -> AsyncGenerator[Batch, None]:
+        """`subscribe` in batches; an empty one says that there was no more."""
         position = max(after, options.after_sequence or after)
         remaining, up_to = options.limit, options.up_to_sequence
         base = options.replace(order_by=OrderBy.SEQUENCE, descending=False, cursor=None, offset=0)
@@ -109,12 +120,14 @@ class LocalReads(DerivedReads):
                 ceiling = await self._last_sequence()
                 bound = ceiling if up_to is None else min(ceiling, up_to)
                 now = base.replace(after_sequence=position, up_to_sequence=bound, limit=remaining)
-                async with aclosing(self.stream(now)) as news:
-                    async for event in news:
-                        position = event.sequence
-                        remaining = None if remaining is None else remaining - 1
-                        yield event
-                position = max(position, bound)
+                async with aclosing(self._in_batches(now)) as news:
+                    async for events in news:
+                        position = events[-1].sequence
+                        remaining = None if remaining is None else remaining - len(events)
+                        yield Batch(events, position)
+                if remaining != 0:
+                    position = max(position, bound)
+                    yield Batch((), position)
                 if up_to is not None and ceiling >= up_to:
                     return
                 if remaining != 0:
@@ -123,3 +136,14 @@ class LocalReads(DerivedReads):
                             await woken.wait()
         finally:
             self._news.discard(woken)
+
+    async def _in_batches(self, options: QueryOptions) -> AsyncGenerator[tuple[RecordedEvent, ...], None]:
+        events: list[RecordedEvent] = []
+        async with aclosing(self.stream(options)) as found:
+            async for event in found:
+                events.append(event)
+                if len(events) == _BATCH:
+                    yield tuple(events)
+                    events = []
+        if events:
+            yield tuple(events)

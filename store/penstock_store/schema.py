@@ -205,6 +205,22 @@ Table(
 )
 
 Table(
+    "checkpoints",
+    metadata,
+    _key("name"),
+    Column("sequence", BigInteger, nullable=False),
+    Column("state", JSON),
+    Column("state_version", Integer, nullable=False, server_default=text("1")),
+    Column("epoch", BigInteger, nullable=False, server_default=text("1")),
+    Column("owner", Text),
+    _time("leased_until"),
+    _count("accepted"),
+    Column("fault", Text),
+    _time("saved_at", default=True),
+    PrimaryKeyConstraint("name", name="checkpoints_pkey"),
+)
+
+Table(
     "registry_schemas",
     metadata,
     Column("id", Integer, Identity(always=True), nullable=False),

@@ -5,21 +5,28 @@ What a backend cannot do it leaves out of `capabilities` and refuses with `NotSu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from types import TracebackType
-from typing import Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar, runtime_checkable
 
 from pydantic import JsonValue
 
 from penstock_schemas import Event
 from penstock_store.appending import AppendResult
 from penstock_store.breaker import CircuitState
-from penstock_store.contract import EventReader
+from penstock_store.contract import EventReader, QueryOptions
+
+if TYPE_CHECKING:
+    from penstock_store.checkpoint_records import Batch, CheckpointRecords, CheckpointState
+    from penstock_store.checkpoints import Checkpoint
+    from penstock_store.folding import Fold, Loaded
 
 __all__ = ["Capability", "EventStore", "Health", "Latency", "Snapshot", "StoreMetrics"]
+
+_State = TypeVar("_State")
 
 
 class Capability(StrEnum):
@@ -29,6 +36,7 @@ class Capability(StrEnum):
     EXPECTED_VERSION = "expected_version"
     SUBSCRIBE = "subscribe"
     SNAPSHOTS = "snapshots"
+    CHECKPOINTS = "checkpoints"  # named positions of subscriptions, kept by the store
     DURABLE = "durable"  # what was stored is there after a crash
     MANY_WRITERS = "many_writers"  # several processes may append at the same time
 
@@ -134,6 +142,76 @@ class EventStore(EventReader, Protocol):
 
     async def get_snapshot(self, key: str, *, state_version: int = 1) -> Snapshot | None:
         """The newest one of that version; None where there is none."""
+        ...
+
+    def checkpoint(
+        self,
+        name: str,
+        *,
+        state_version: int | None = 1,
+        lease: float = 30.0,
+        wait: float = 60.0,
+        take: bool = False,
+        accept_loss: bool = False,
+    ) -> Checkpoint:
+        """A named, durable position, to be used as `async with`; made where it is not there.
+
+        One owner at a time: while another one is alive this one waits, `wait` seconds at most (`math.inf`
+        makes a standby). An owner that is silent for `lease` seconds, or any with `take`, is superseded, and
+        saves nothing any more. Entering raises `CheckpointHeld`; `StateVersionDiffers` where the state kept
+        is of another version (None takes any); `EventsExpired` where retention dropped what was not read,
+        unless `accept_loss`; `NotSupported`.
+        """
+        ...
+
+    async def get_checkpoint(self, name: str) -> CheckpointState | None:
+        """What is kept under a name; None where nothing is."""
+        ...
+
+    async def get_checkpoints(self) -> list[CheckpointState]:
+        """All of them, by name."""
+        ...
+
+    def checkpoint_records(self) -> CheckpointRecords:
+        """How they are kept: what `checkpoint` is made of. Raises `NotSupported`."""
+        ...
+
+    def batches(self, after: int = 0, options: QueryOptions = ...) -> AsyncGenerator[Batch, None]:
+        """`subscribe` in batches, as they were read; an empty one says that there was no more."""
+        ...
+
+    async def load(
+        self,
+        entity_id: str,
+        fold: Fold[_State],
+        initial: _State,
+        *,
+        tenant_id: str = "default",
+        name: str | None = None,
+        state_version: int = 1,
+        snapshot_every: int | None = None,
+    ) -> Loaded[_State]:
+        """The entity's events folded by `fold(state, event) -> state` from a copy of `initial`.
+
+        Begins with the newest snapshot of (fold, entity, `state_version`) whose history this is, and takes a
+        new one where `snapshot_every` or more events were read; the state must then be JSON. Snapshots
+        belong to the fold's `name`, by default its import path: raise `state_version` when what it computes
+        changes. Ends where readers end, so that nothing is folded that a late commit could come before.
+        Raises `InvalidSnapshot` and as any read.
+        """
+        ...
+
+    async def load_correlation(
+        self,
+        correlation_id: str,
+        fold: Fold[_State],
+        initial: _State,
+        *,
+        name: str | None = None,
+        state_version: int = 1,
+        snapshot_every: int | None = None,
+    ) -> Loaded[_State]:
+        """As `load`, of all events of a correlation, by sequence."""
         ...
 
     async def health_check(self) -> Health:

@@ -111,6 +111,11 @@ class Reader:
         with self._locked():
             return int(self._sql.execute("SELECT max(sequence) FROM events").fetchone()[0] or 0)
 
+    def first_sequence(self) -> int:
+        """Of the oldest event that is kept; 1 where there is none. Numbers begin at 1 and leave no gap."""
+        with self._locked():
+            return int(self._sql.execute("SELECT min(sequence) FROM events").fetchone()[0] or 1)
+
     def figures(self) -> tuple[int, int]:
         """How many events, and how many corrupted places."""
         with self._locked():

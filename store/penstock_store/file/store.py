@@ -14,11 +14,14 @@ from pydantic import JsonValue
 
 from penstock_schemas import Event, RecordedEvent
 from penstock_store._common import EVERYTHING, LocalReads, snapshot_json
+from penstock_store._consuming import Consuming
 from penstock_store._meter import Meter
 from penstock_store._selecting import page, page_limit
 from penstock_store.appending import AppendResult, prepare
+from penstock_store.checkpoint_records import CheckpointRecords
 from penstock_store.contract import Page, QueryOptions
 from penstock_store.errors import StoreError
+from penstock_store.file._checkpoints import FileCheckpoints
 from penstock_store.file._commits import Commits
 from penstock_store.file._reading import Reader
 from penstock_store.file._snapshots import read_snapshot, write_snapshot
@@ -30,13 +33,13 @@ from penstock_store.store_errors import NotSupported
 
 __all__ = ["FileEventStore"]
 
-_READING: Final = frozenset({Capability.SUBSCRIBE, Capability.DURABLE})
+_READING: Final = frozenset({Capability.SUBSCRIBE, Capability.DURABLE, Capability.CHECKPOINTS})
 _WRITING: Final = _READING | {Capability.APPEND, Capability.EXPECTED_VERSION, Capability.SNAPSHOTS}
 _Result = TypeVar("_Result")
 _log = structlog.get_logger(__name__)
 
 
-class FileEventStore(LocalReads):
+class FileEventStore(LocalReads, Consuming):
     """Implements `EventStore`; with `read_only` all of it but appends and snapshots.
 
     "Stored" means that fsync returned. Appends that wait at the same time share one. Unix only (flock).
@@ -54,6 +57,7 @@ class FileEventStore(LocalReads):
         self._commits: Commits | None = None
         self._tidying: asyncio.Task[None] | None = None
         self._meter = Meter()
+        self._checkpoints = FileCheckpoints(settings.path, settings.clock, self._expired_sequence)
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -216,6 +220,13 @@ class FileEventStore(LocalReads):
     async def get_snapshot(self, key: str, *, state_version: int = 1) -> Snapshot | None:
         """See `EventStore.get_snapshot`."""
         return await asyncio.to_thread(read_snapshot, self._settings.path, key, state_version)
+
+    def checkpoint_records(self) -> CheckpointRecords:
+        """Also of a store that was opened for reading only: its subscribers have positions too."""
+        return self._checkpoints
+
+    async def _expired_sequence(self) -> int:
+        return await self._read(lambda reader: reader.first_sequence()) - 1
 
     async def health_check(self) -> Health:
         """Ready: the index answers in time, and the writer, where there is one, is not broken."""

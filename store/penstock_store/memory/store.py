@@ -15,17 +15,31 @@ from pydantic import JsonValue
 from penstock_schemas import Event, RecordedEvent
 from penstock_schemas.fields import EventFields
 from penstock_store._common import EVERYTHING, LocalReads, snapshot_json
+from penstock_store._consuming import Consuming
+from penstock_store._local_checkpoints import (
+    Change,
+    LocalCheckpoints,
+    decode_checkpoint,
+    encode_checkpoint,
+)
 from penstock_store._meter import Meter
 from penstock_store._recorded import recorded_event
 from penstock_store._selecting import ahead_of, matches, order_key, page, page_limit
 from penstock_store.appending import AppendOutcome, AppendResult, Known, fresh_places, prepare
+from penstock_store.checkpoint_records import CheckpointRecords, CheckpointState
 from penstock_store.contract import OrderBy, Page, QueryOptions
 from penstock_store.store_contract import Capability, Health, Snapshot, StoreMetrics
 
 __all__ = ["MemoryEventStore", "MemorySettings"]
 
 _CAPABILITIES: Final = frozenset(
-    {Capability.APPEND, Capability.EXPECTED_VERSION, Capability.SUBSCRIBE, Capability.SNAPSHOTS}
+    {
+        Capability.APPEND,
+        Capability.EXPECTED_VERSION,
+        Capability.SUBSCRIBE,
+        Capability.SNAPSHOTS,
+        Capability.CHECKPOINTS,
+    }
 )
 
 
@@ -40,7 +54,31 @@ class MemorySettings:
     clock: Callable[[], datetime] = _utc_now
 
 
-class MemoryEventStore(LocalReads):
+class _Checkpoints(LocalCheckpoints):
+    """Encoded, so that nobody's later change of a state gets in."""
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        super().__init__(clock)
+        self._kept: dict[str, bytes] = {}
+
+    async def expired_through(self) -> int:
+        return 0  # nothing is ever dropped
+
+    async def read(self, name: str) -> CheckpointState | None:
+        return decode_checkpoint(self._kept[name]) if name in self._kept else None
+
+    async def all(self) -> list[CheckpointState]:
+        return [decode_checkpoint(self._kept[name]) for name in sorted(self._kept)]
+
+    async def _change(self, name: str, change: Change) -> CheckpointState | None:
+        found = await self.read(name)
+        changed = change(found)
+        if changed is not None:
+            self._kept[name] = encode_checkpoint(changed)
+        return found if changed is None else changed
+
+
+class MemoryEventStore(LocalReads, Consuming):
     """Implements `EventStore`. One event loop; not thread-safe."""
 
     poll_interval = 1.0
@@ -53,6 +91,7 @@ class MemoryEventStore(LocalReads):
         self._ids: dict[UUID, RecordedEvent] = {}
         self._versions: dict[tuple[str, str], int] = {}
         self._snapshots: dict[tuple[str, int], tuple[bytes, Snapshot]] = {}
+        self._checkpoints = _Checkpoints(self._clock)
         self._meter = Meter()
 
     @property
@@ -153,6 +192,10 @@ class MemoryEventStore(LocalReads):
             state_version=state_version,
             taken_at=snapshot.taken_at,
         )
+
+    def checkpoint_records(self) -> CheckpointRecords:
+        """They end with the object."""
+        return self._checkpoints
 
     async def health_check(self) -> Health:
         """Always well."""

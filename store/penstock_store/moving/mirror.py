@@ -17,7 +17,9 @@ from pydantic import JsonValue
 
 from penstock_schemas import Event, RecordedEvent
 from penstock_store._common import EVERYTHING
+from penstock_store._consuming import Consuming
 from penstock_store.appending import AppendResult
+from penstock_store.checkpoint_records import Batch, CheckpointRecords
 from penstock_store.contract import Page, QueryOptions
 from penstock_store.moving._standing import last_event
 from penstock_store.moving.copying import Copier
@@ -45,7 +47,7 @@ class MirrorStatus:
     switched: bool
 
 
-class MirroredStore:
+class MirroredStore(Consuming):
     """An `EventStore` that keeps a new store level with an old one.
 
     The old one is the truth: reads, versions and results are its own, and an append that it stored succeeds
@@ -244,6 +246,14 @@ class MirroredStore:
         subscribe again.
         """
         return self._truth.subscribe(after, options)
+
+    def batches(self, after: int = 0, options: QueryOptions = EVERYTHING) -> AsyncGenerator[Batch, None]:
+        """See `subscribe`."""
+        return self._truth.batches(after, options)
+
+    def checkpoint_records(self) -> CheckpointRecords:
+        """The truth's. Checkpoints are not mirrored."""
+        return self._truth.checkpoint_records()
 
     async def create_snapshot(
         self, key: str, state: JsonValue, *, sequence: int, state_version: int = 1

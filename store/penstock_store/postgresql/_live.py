@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
@@ -47,11 +47,11 @@ class Follow:
         """What to read next."""
         return self._options.replace(after_sequence=self.position, limit=self._remaining)
 
-    def saw(self, event: RecordedEvent) -> None:
-        """`event` goes to the caller."""
-        self.position = event.sequence
+    def saw(self, events: Sequence[RecordedEvent]) -> None:
+        """`events`, at least one, go to the caller."""
+        self.position = events[-1].sequence
         if self._remaining is not None:
-            self._remaining -= 1
+            self._remaining -= len(events)
 
     def passed(self, sequence: int | None, ceiling: int) -> None:
         """Everything up to the mark `ceiling` was looked at; the last event stored there is `sequence`, if

@@ -16,6 +16,7 @@ import structlog
 from penstock_schemas import RecordedEvent
 from penstock_store._common import EVERYTHING, DerivedReads
 from penstock_store._cursor import OrderBy, encode_cursor, position_of
+from penstock_store.checkpoint_records import Batch
 from penstock_store.contract import DEFAULT_PAGE, MAX_PAGE, Page, QueryOptions
 from penstock_store.postgresql._live import Follow, Hints
 from penstock_store.postgresql._read_pool import ReadPool
@@ -136,6 +137,15 @@ class PostgresEventStore(DerivedReads):
         Goes on through an absence of the server. Order, cursor and offset of `options` do not apply. Ends
         after `limit` events, or past `up_to_sequence`, where one is given.
         """
+        async with aclosing(self.batches(after, options)) as found:
+            async for batch in found:
+                for event in batch.events:
+                    yield event
+
+    async def batches(
+        self, after: int = 0, options: QueryOptions = EVERYTHING
+    ) -> AsyncGenerator[Batch, None]:
+        """`subscribe` in batches of `stream_chunk`; an empty one says that there was no more."""
         follow = Follow(options, after)
         pause = self._settings.poll_interval
         async with self._hints.subscription() as woken:
@@ -143,8 +153,8 @@ class PostgresEventStore(DerivedReads):
                 woken.clear()  # before looking: what is published meanwhile wakes us again
                 try:
                     async with aclosing(self._news(follow)) as news:
-                        async for event in news:
-                            yield event
+                        async for batch in news:
+                            yield batch
                     pause = self._settings.poll_interval
                 except StoreUnavailable as error:
                     pause = min(2 * pause, _LONGEST_PAUSE)
@@ -154,19 +164,20 @@ class PostgresEventStore(DerivedReads):
                         async with asyncio.timeout(pause):
                             await woken.wait()
 
-    async def _news(self, follow: Follow) -> AsyncGenerator[RecordedEvent, None]:
+    async def _news(self, follow: Follow) -> AsyncGenerator[Batch, None]:
         """What is there after the follower's position, up to the mark."""
         options = follow.options()
         scan, ceiling = await self._scan(options, chunk=self._settings.stream_chunk, limit=options.limit)
         async with aclosing(self._chunks(scan)) as chunks:
             async for rows in chunks:
-                for event in events_of(rows):
-                    follow.saw(event)
-                    yield event
+                events = tuple(events_of(rows))
+                follow.saw(events)
+                yield Batch(events, follow.position)
         last = None
         if follow.filtered and scan.looks and not follow.ended:
             last = (await self._pool.fetch(_LAST, (follow.position, ceiling)))[0][0]
         follow.passed(last, ceiling)
+        yield Batch((), follow.position)
 
     async def _scan(self, options: QueryOptions, *, chunk: int, limit: int | None) -> tuple[Scan, int]:
         rows = await self._pool.fetch(CATALOGUE, catalogue_values(options, options.position()))

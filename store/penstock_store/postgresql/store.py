@@ -16,12 +16,15 @@ from pydantic import JsonValue
 
 from penstock_schemas import Event, RecordedEvent
 from penstock_store._common import EVERYTHING, snapshot_json
+from penstock_store._consuming import Consuming
 from penstock_store._meter import Meter
 from penstock_store.appending import AppendResult, prepare
+from penstock_store.checkpoint_records import CheckpointRecords
 from penstock_store.contract import Page, QueryOptions
 from penstock_store.errors import StoreError
 from penstock_store.postgresql._append import Appender
 from penstock_store.postgresql._append_failures import write_error
+from penstock_store.postgresql._checkpoints import PostgresCheckpoints
 from penstock_store.postgresql._import import Importer
 from penstock_store.postgresql._read_pool import ReadPool
 from penstock_store.postgresql.reader import PostgresEventStore
@@ -78,7 +81,7 @@ class _WriteSettings(ReaderSettings):
         return options
 
 
-class PostgresStore(PostgresEventStore):
+class PostgresStore(PostgresEventStore, Consuming):
     """Implements `EventStore`. Any number of tasks, and of processes, may append at the same time.
 
     A version is expected of appends among each other: what a Kafka worker writes to the same entity at the
@@ -91,6 +94,7 @@ class PostgresStore(PostgresEventStore):
         self._chosen = chosen
         self._writes = ReadPool(chosen.write_options(), self._pool.breaker)  # one server
         self._appender = Appender(self._writes)
+        self._checkpoints = PostgresCheckpoints(self._pool, self._writes)
         self._meter = Meter()
         self._upkeep: asyncio.Task[None] | None = None
         self._upkeep_due = False
@@ -168,6 +172,10 @@ class PostgresStore(PostgresEventStore):
     def importer(self) -> Importer:
         """What takes events of another store over with their sequence; the caller closes it."""
         return Importer(self._chosen.write_options())
+
+    def checkpoint_records(self) -> CheckpointRecords:
+        """In `penstock.checkpoints`."""
+        return self._checkpoints
 
     async def health_check(self) -> Health:
         """Ready: the server answers a read in time and holds the schema."""

@@ -2,7 +2,7 @@ DROP TABLE penstock.events;
 
 DROP TABLE penstock.registry_versions, penstock.registry_schemas, penstock.registry_config;
 
-DROP TABLE penstock.snapshots;
+DROP TABLE penstock.snapshots, penstock.checkpoints;
 
 DROP TABLE penstock.replays;
 

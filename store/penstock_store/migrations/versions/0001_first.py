@@ -31,6 +31,7 @@ def upgrade() -> None:
         "0001_replay.sql",
         "0001_append.sql",
         "0001_import.sql",
+        "0001_checkpoints.sql",
         "0001_registry.sql",
         "0001_grants.sql",
     )

@@ -1,0 +1,263 @@
+"""Named, durable positions of subscriptions: `async with store.checkpoint("mailer") as checkpoint`.
+
+One owner at a time. A claim raises the checkpoint's epoch, and a save names it: whoever was superseded while
+it was stopped, cut off or slow saves nothing any more. The lease only says when an owner that is silent may
+be superseded; what is right never depends on a clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import secrets
+import socket
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from dataclasses import replace
+from types import TracebackType
+from typing import Final, Self
+
+import structlog
+from pydantic import JsonValue
+
+from penstock_schemas import RecordedEvent
+from penstock_schemas._text import canonical_json, check_identifier
+from penstock_store.checkpoint_errors import (
+    CheckpointHeld,
+    CheckpointLost,
+    EventsExpired,
+    InvalidCheckpoint,
+    StateVersionDiffers,
+)
+from penstock_store.checkpoint_records import Batch, CheckpointRecords, CheckpointState, Claim, Follows, Move
+from penstock_store.contract import QueryOptions
+from penstock_store.errors import StoreError
+
+__all__ = ["Checkpoint", "owner_name", "state_json"]
+
+_BIGINT: Final = 2**63 - 1
+_LOOK_AGAIN: Final = 1.0  # seconds between two looks at a checkpoint that another holds
+_LONGEST_FAULT: Final = 1_000  # characters
+_PASSWORD: Final = re.compile(r"(://[^/\s:@]*):[^@\s]*@")
+_EVERYTHING: Final = QueryOptions()
+_UNCHANGED: Final = object()
+_log = structlog.get_logger(__name__)
+
+
+class Checkpoint:
+    """Made by `EventStore.checkpoint`; claimed while its block runs. One task uses it at a time."""
+
+    def __init__(self, reads: Follows, records: CheckpointRecords, claim: Claim, *, wait: float) -> None:
+        try:
+            check_identifier(claim.name)
+        except ValueError as error:
+            raise InvalidCheckpoint(f"the checkpoint's name {error}") from error
+        if not 0.1 <= claim.lease <= 86_400 or wait < 0:
+            raise InvalidCheckpoint(
+                f"lease must be from 0.1 to 86,400 seconds and wait 0 or more; got {claim.lease!r}, {wait!r}"
+            )
+        self._reads = reads
+        self._records = records
+        self._terms = claim
+        self._wait = wait
+        self._kept: CheckpointState | None = None
+        self._lost: CheckpointLost | None = None
+        self._yielded = 0
+        self._passed = 0
+        self._renewing: asyncio.Task[None] | None = None
+
+    @property
+    def name(self) -> str:
+        """As it was given."""
+        return self._terms.name
+
+    @property
+    def kept(self) -> CheckpointState:
+        """What is kept, as this owner knows it."""
+        if self._kept is None:
+            raise InvalidCheckpoint(f"the checkpoint {self.name!r} is not claimed: use it as `async with`")
+        return self._kept
+
+    @property
+    def sequence(self) -> int:
+        """Everything up to here is done; 0 at the beginning."""
+        return self.kept.sequence
+
+    @property
+    def state(self) -> JsonValue:
+        """What was saved with the position; None where nothing was."""
+        return self.kept.state
+
+    async def __aenter__(self) -> Self:
+        """Claim it: raises `CheckpointHeld`, `StateVersionDiffers`, `EventsExpired`."""
+        self._kept = await self._claimed()
+        self._yielded = self._passed = self._kept.sequence
+        try:
+            await self._check_expired(self._kept.sequence)
+        except BaseException:
+            await self._records.release(self.name, self._kept.epoch, None)
+            raise
+        self._renewing = asyncio.create_task(self._renew_for_ever(), name=f"penstock-lease-{self.name}")
+        return self
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        """Give it back; the next owner need not wait. What an exception said is kept as `fault`."""
+        if self._renewing is not None:
+            self._renewing.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._renewing
+        if isinstance(error, CheckpointLost) or self._lost is not None:
+            return
+        try:
+            if error is None:
+                await self._renew()  # what was looked at since the last event
+            await self._records.release(self.name, self.kept.epoch, _fault(error))
+        except StoreError as trouble:  # it is free when the lease ends
+            _log.warning("checkpoint_not_released", name=self.name, cause=str(trouble))
+
+    async def save(self, sequence: int, state: object = _UNCHANGED, *, state_version: int = 1) -> None:
+        """Keep the position, and with it, in one step, a JSON state where one is given.
+
+        Raises `CheckpointLost` where another owner has taken over, `InvalidCheckpoint` for a step backwards.
+        """
+        if not isinstance(sequence, int) or isinstance(sequence, bool) or not 0 <= sequence <= _BIGINT:
+            raise InvalidCheckpoint(
+                f"sequence must be that of an event, a whole number from 0; got {sequence!r}"
+            )
+        text = None if state is _UNCHANGED else state_json(self.name, state)
+        version = self.kept.state_version if text is None else state_version
+        move = Move(
+            name=self.name,
+            epoch=self.kept.epoch,
+            sequence=sequence,
+            lease=self._terms.lease,
+            state=text,
+            state_version=version,
+        )
+        self.check_owned()
+        if not await self._records.save(move):
+            await self._refused(sequence)
+        self.moved(sequence)
+        if text is not None:
+            self._kept = replace(self.kept, state=json.loads(text), state_version=version)
+
+    def moved(self, sequence: int) -> None:
+        """The owner's own transaction moved the checkpoint."""
+        self._kept = replace(self.kept, sequence=sequence)
+
+    def check_owned(self) -> None:
+        """Raise `CheckpointLost` where it is known that another owner has taken over."""
+        if self._lost is not None:
+            raise self._lost
+
+    def lost(self, found: CheckpointState | None) -> CheckpointLost:
+        """Note that another owner has taken over."""
+        self._lost = CheckpointLost(self.name, self.kept.epoch, found)
+        return self._lost
+
+    async def subscribe(self, options: QueryOptions = _EVERYTHING) -> AsyncGenerator[RecordedEvent, None]:
+        """`EventStore.subscribe` from where the checkpoint stands. Save each event, or the last of several.
+
+        Beyond what `subscribe` does it raises `EventsExpired` instead of passing over what retention dropped,
+        `CheckpointLost` once superseded, and moves the checkpoint past events that the options leave out.
+        """
+        async with aclosing(self.batches(options)) as found:
+            async for batch in found:
+                for event in batch.events:
+                    yield event
+
+    async def batches(self, options: QueryOptions = _EVERYTHING) -> AsyncGenerator[Batch, None]:
+        """The same in batches, none of them empty."""
+        position = self.sequence
+        async with aclosing(self._reads.batches(position, options)) as found:
+            async for batch in found:
+                self.check_owned()
+                await self._check_expired(position)
+                position = batch.passed
+                if batch.events:
+                    self._yielded = batch.events[-1].sequence
+                    yield batch
+                else:
+                    self._passed = position
+
+    async def _claimed(self) -> CheckpointState:
+        end = time.monotonic() + self._wait
+        while True:
+            kept = await self._records.claim(self._terms)
+            wanted = self._terms.state_version
+            if wanted is not None and kept.state_version != wanted:
+                raise StateVersionDiffers(self.name, kept=kept.state_version, wanted=wanted)
+            if kept.owner == self._terms.owner:
+                return kept
+            left = end - time.monotonic()
+            if left <= 0:
+                raise CheckpointHeld(kept, self._wait)
+            await asyncio.sleep(min(left, _LOOK_AGAIN, self._terms.lease))
+
+    async def _check_expired(self, position: int) -> None:
+        """What is dropped between reading and this look counts as not read: rather a false alarm."""
+        expired = await self._records.expired_through()
+        if expired > max(position, self.kept.accepted):
+            raise EventsExpired(self.name, position=position, expired_through=expired)
+
+    async def _renew_for_ever(self) -> None:
+        while self._lost is None:
+            await asyncio.sleep(self._terms.lease / 3)
+            try:
+                await self._renew()
+            except CheckpointLost as error:
+                _log.warning("checkpoint_lost", name=self.name, cause=str(error))
+            except StoreError as error:
+                _log.warning("lease_not_renewed", name=self.name, cause=str(error))
+
+    async def _renew(self) -> None:
+        """Where every event that was handed out is saved, the position moves past what was left out."""
+        target = max(self.sequence, self._passed) if self.sequence >= self._yielded else self.sequence
+        move = Move(
+            name=self.name,
+            epoch=self.kept.epoch,
+            sequence=target,
+            lease=self._terms.lease,
+            state_version=self.kept.state_version,
+        )
+        if await self._records.save(move):
+            self.moved(max(self.sequence, target))
+            return
+        found = await self._records.read(self.name)
+        if found is None or found.epoch != self.kept.epoch:
+            raise self.lost(found)
+
+    async def _refused(self, sequence: int) -> None:
+        found = await self._records.read(self.name)
+        if found is None or found.epoch != self.kept.epoch:
+            raise self.lost(found)
+        raise InvalidCheckpoint(
+            f"the checkpoint {self.name!r} stands at sequence {found.sequence:,} and cannot go back to"
+            f" {sequence:,}. Save in the order of the events; to read again, use another name"
+        )
+
+
+def owner_name() -> str:
+    """Who this is, for people, and different for each claim."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+
+
+def state_json(name: str, state: object) -> bytes:
+    """The state's JSON text. Raises `InvalidCheckpoint`."""
+    try:
+        return canonical_json(state)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidCheckpoint(f"the state of checkpoint {name!r} cannot be kept: it {error}") from error
+
+
+def _fault(error: BaseException | None) -> str | None:
+    """What stopped the owner; being cancelled or interrupted is no fault."""
+    if not isinstance(error, Exception):
+        return None
+    said = str(error) if isinstance(error, StoreError) else f"{type(error).__name__}: {error}"
+    return _PASSWORD.sub(r"\1:***@", said.replace("\0", ""))[:_LONGEST_FAULT]
