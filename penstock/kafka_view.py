@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
@@ -16,6 +17,7 @@ from penstock.errors import ServerUnavailableError
 __all__ = ["Cluster", "KafkaView", "Topic"]
 
 _Result = TypeVar("_Result")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ABSENT = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.UNKNOWN_TOPIC_ID)
 _SLACK = 2.0  # seconds beyond librdkafka's own deadline, for its answer to arrive
 # librdkafka writes connection errors to stderr by itself; the exception says it once, in words.
@@ -99,6 +101,11 @@ class KafkaView:
     def start_offsets(self, topic: Topic) -> dict[int, int]:
         """The first offset of each partition that the broker still has."""
         return self._offsets(topic, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+
+    def offsets_at(self, topic: Topic, at: datetime) -> dict[int, int]:
+        """The first offset of each partition whose timestamp is `at` or later; negative where none is."""
+        milliseconds = -(-(at - _EPOCH) // timedelta(milliseconds=1))
+        return self._offsets(topic, OffsetSpec.for_timestamp(milliseconds))
 
     def _offsets(self, topic: Topic, which: OffsetSpec) -> dict[int, int]:
         wanted = {TopicPartition(topic.name, number): which for number in range(topic.partitions)}

@@ -17,7 +17,19 @@ from penstock.settings import load_settings
 __all__ = ["MODULES", "build", "run"]
 
 # In the order in which `penstock --help` shows them: a newcomer's first command first.
-MODULES = ("demo", "stack", "doctor", "emit", "events", "worker", "retention", "migrate", "registry")
+MODULES = (
+    "demo",
+    "stack",
+    "doctor",
+    "emit",
+    "events",
+    "worker",
+    "replay",
+    "retention",
+    "store",
+    "migrate",
+    "registry",
+)
 
 
 def _epilog() -> str:

@@ -31,6 +31,7 @@ CODES: dict[str, ExitCode] = {
     "penstock_producer.errors.DeliveryFailed": ExitCode.UNAVAILABLE,
     "penstock_producer.errors.NotDelivered": ExitCode.UNAVAILABLE,
     "penstock_producer.errors.ProducerError": ExitCode.FAILED,
+    "penstock.replay.span.SpanError": ExitCode.USAGE,
     "penstock_store.errors.InvalidDsn": ExitCode.CONFIG,
     "penstock_store.read_errors.InvalidQuery": ExitCode.USAGE,
     "penstock_store.read_errors.StoreUnavailable": ExitCode.UNAVAILABLE,

@@ -36,6 +36,7 @@ EXPECTED = {
     "load",
     "events",
     "worker",
+    "replay",
     "retention",
     "migrate",
     "registry",

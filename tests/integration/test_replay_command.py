@@ -1,0 +1,185 @@
+"""`penstock replay` as processes: beside a live worker, killed, begun again; what it says, how it ends."""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from fixtures.databases import Database
+from fixtures.oracle import Oracle
+from fixtures.processes import RunPenstock, StartPenstock
+from fixtures.topics import TopicFactory
+from fixtures.waiting import wait_for_async
+from fixtures.workers import StartWorker
+from penstock.cli.app import run
+from penstock.cli.exit_codes import ExitCode
+from penstock_producer import Producer
+from penstock_schemas import Event
+
+pytestmark = pytest.mark.timeout(180)
+
+
+class Store:
+    """A topic of three partitions, a database, and what commands need to know of them."""
+
+    def __init__(self, environment: dict[str, str], producer: Producer, connection: Any, topic: str) -> None:
+        self.environment = environment
+        self.producer = producer
+        self.connection = connection
+        self.topic = topic
+        self.oracle = Oracle()
+
+    def emit(self, count: int, entity: str, *, start: int = 0) -> None:
+        self.oracle.emit(self.producer, _events(count, entity, start))
+
+    async def reached(self) -> None:
+        """Wait until the group's worker has passed everything that was emitted."""
+
+        async def all_passed() -> bool:
+            rows = await self.connection.fetch(
+                "SELECT topic, partition, next_offset FROM penstock.offsets WHERE group_id = $1",
+                self.environment["PENSTOCK_GROUP_ID"],
+            )
+            done = {(row["topic"], row["partition"]): row["next_offset"] or 0 for row in rows}
+            return all(done.get(place, 0) >= end for place, end in self.oracle.records.items())
+
+        await wait_for_async(all_passed, 60, "the worker to have passed everything")
+
+    async def stored(self) -> int:
+        return int(await self.connection.fetchval("SELECT count(*) FROM penstock.events"))
+
+    async def forget(self) -> None:
+        """As a restore that lost events and books, but not the positions."""
+        await self.connection.execute("TRUNCATE penstock.events; DELETE FROM penstock.ingested")
+
+
+def _events(count: int, entity: str, start: int) -> Iterator[Event]:
+    for number in range(start, start + count):
+        yield Event(
+            event_type=f"test.{number % 7}",
+            entity_id=f"{entity}-{number % 20}",
+            idempotency_key=f"{entity}-{number:06d}",
+            payload={"number": number, "text": "ünïcode"},
+        )
+
+
+@pytest.fixture
+async def store(kafka: str, topic: TopicFactory, database: Database, registry: str) -> AsyncIterator[Store]:
+    name = topic(3)
+    connection = await asyncpg.connect(database.url, timeout=10)
+    environment = {
+        "PENSTOCK_KAFKA_BOOTSTRAP_SERVERS": kafka,
+        "PENSTOCK_DATABASE_URL": database.url,
+        "PENSTOCK_WORKER_DATABASE_URL": database.writer_url,
+        "PENSTOCK_READER_DATABASE_URL": database.reader_url,
+        "PENSTOCK_SCHEMA_REGISTRY_URL": registry,
+        "PENSTOCK_TOPICS": name,
+        "PENSTOCK_GROUP_ID": f"group-{name}",
+        "PENSTOCK_LOG_FORMAT": "json",
+    }
+    with Producer(kafka, topic=name, schema_registry_url=registry) as producer:
+        yield Store(environment, producer, connection, name)
+    await connection.close()
+
+
+async def test_killed_beside_a_live_worker_it_loses_and_doubles_nothing(
+    store: Store, start_worker: StartWorker, start_penstock: StartPenstock, run_penstock: RunPenstock
+) -> None:
+    store.emit(9_000, "early")
+    worker = start_worker(store.environment, "--batch-size", "500")
+    await store.reached()
+    await store.forget()
+    for kills in range(1, 4):
+        replay = start_penstock(store.environment, "replay", "run", "--rate", "2000", "--take-over")
+        store.emit(1_000, "late", start=1_000 * kills)
+        enough = 1_500 * kills
+
+        async def more(enough: int = enough) -> bool:
+            total = await store.connection.fetchval("SELECT sum(stored) FROM penstock.replays")
+            return (total or 0) >= enough
+
+        await wait_for_async(more, 60, f"{enough} events replayed")
+        replay.kill()
+    done = run_penstock(store.environment, "replay", "run", "--take-over", "--json")
+    assert done.returncode == ExitCode.OK, done.stderr
+    assert json.loads(done.stdout)["state"] == "finished"
+    await store.reached()
+    assert worker.terminate() == ExitCode.OK
+    await store.oracle.check(store.connection)
+    assert await store.stored() == 12_000
+    plan = json.loads(run_penstock(store.environment, "replay", "plan", "--json").stdout)
+    assert plan["to_read"] == 0
+    assert plan["totals"]["ingested"] == 12_000
+    runs = json.loads(run_penstock(store.environment, "replay", "status", "--json").stdout)["runs"]
+    assert len(runs) == 4
+    assert runs[0]["state"] == "finished"
+    assert sum(run["stored"] for run in runs) == 9_000
+
+
+async def test_a_stop_is_clean_and_running_it_again_goes_on(
+    store: Store, start_worker: StartWorker, start_penstock: StartPenstock, run_penstock: RunPenstock
+) -> None:
+    store.emit(600, "one")
+    worker = start_worker(store.environment)
+    await store.reached()
+    assert worker.terminate() == ExitCode.OK
+    await store.forget()
+    dry = run_penstock(store.environment, "replay", "run", "--dry-run", "--offset", ":50")
+    assert dry.returncode == ExitCode.OK, dry.stderr
+    assert "150 offsets to read: 150 missing from the books" in dry.stdout
+    assert await store.stored() == 0
+    replay = start_penstock(store.environment, "replay", "run", "--rate", "50")
+
+    async def some() -> bool:
+        return await store.stored() > 0
+
+    await wait_for_async(some, 60, "the first events")
+    assert replay.terminate() == ExitCode.FAILED
+    assert "Run it again to go on." in replay.output()
+    assert "Traceback" not in replay.output()
+    assert await store.stored() < 600
+    done = run_penstock(store.environment, "replay", "run")
+    assert done.returncode == ExitCode.OK, done.stderr
+    assert "finished" in done.stdout
+    await store.oracle.check(store.connection)
+    states = await store.connection.fetch("SELECT state FROM penstock.replays ORDER BY id")
+    assert [row["state"] for row in states] == ["stopped", "finished"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["plan", "-o", "@48h"], ExitCode.USAGE, "did you mean @-48h"),
+        (["plan", "-o", "200:100"], ExitCode.USAGE, "character 5"),
+        (["run", "-p", "7"], ExitCode.DATA, "has no partition 7: it has 3"),
+        (["plan", "-t", "nowhere"], ExitCode.DATA, "no topic nowhere"),
+        (["status"], ExitCode.OK, "No replay has run."),
+        (["status", "99"], ExitCode.FAILED, "There is no replay 99"),
+        (["plan", "--kafka", "127.0.0.1:1"], ExitCode.UNAVAILABLE, "does not answer"),
+        (["plan", "--database-url", "postgresql://127.0.0.1:1/x"], ExitCode.UNAVAILABLE, "does not answer"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    kafka: str,
+    topic: TopicFactory,
+    database: Database,
+    arguments: list[str],
+    code: ExitCode,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = {
+        "KAFKA_BOOTSTRAP_SERVERS": kafka,
+        "DATABASE_URL": database.url,
+        "TOPICS": topic(3),
+        "TIMEOUT_SECONDS": "2",
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(f"PENSTOCK_{name}", value)
+    assert run(["replay", *arguments]) == code
+    error = capsys.readouterr().err
+    assert said in " ".join(error.split())
+    assert "Traceback" not in error
