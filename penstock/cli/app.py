@@ -26,7 +26,6 @@ MODULES = (
     "worker",
     "replay",
     "retention",
-    "store",
     "migrate",
     "registry",
 )
