@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from types import FrameType
 
 import typer
 from prometheus_client import CollectorRegistry
 
 from penstock.telemetry import Check, Heartbeat, TelemetryServer
 
-__all__ = ["on_signal", "serving"]
+__all__ = ["on_signal", "serving", "sigterm_interrupts"]
 
 
 @contextlib.contextmanager
@@ -53,3 +54,17 @@ async def serving(
         typer.echo(f"Metrics: {server.url}/metrics (also /livez, /readyz)", err=True)
         async with heart.beating():
             yield server
+
+
+@contextlib.contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM ends a blocking command as Ctrl-C does: it tidies up and says how far it came."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -34,19 +34,19 @@ def watermarks(settings: WorkerSettings, topic: str) -> Ends | None:
 
     Raises `SourceUnavailable`, `SourceFailed`.
     """
-    consumer = _open(settings)
+    consumer, where = _open(settings), settings.bootstrap_servers
     try:
         found = consumer.list_topics(topic, timeout=_DEADLINE).topics[topic]
         if found.error is not None:
             if found.error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
                 return None
-            raise _fault(topic, found.error)
+            raise _fault(where, topic, found.error)
         return {
             number: consumer.get_watermark_offsets(KafkaPartition(topic, number), timeout=_DEADLINE)
             for number in sorted(found.partitions)
         }
     except KafkaException as error:
-        raise _fault(topic, error.args[0]) from error
+        raise _fault(where, topic, error.args[0]) from error
     finally:
         consumer.close()
 
@@ -63,30 +63,31 @@ def read(
     left = {number: stop for number, (first, stop) in ends.items() if first < stop}
     if not left:
         return
-    consumer = _open(settings)
+    consumer, where = _open(settings), settings.bootstrap_servers
     try:
         consumer.assign([KafkaPartition(topic, number, ends[number][0]) for number in left])
         heard = time.monotonic()
         while left:
             first = consumer.poll(0.2)
             messages = [] if first is None else [first, *consumer.consume(_TOGETHER, 0)]
-            good = _sort_out(messages, left, topic)
+            good = _sort_out(messages, left, where, topic)
             if messages:
                 heard = time.monotonic()
             elif time.monotonic() - heard > deadline:
+                numbers = ", ".join(map(str, sorted(left)))
                 raise SourceUnavailable(
-                    f"Kafka gives nothing of {topic} partition {', '.join(map(str, sorted(left)))} for "
-                    f"{deadline:g} s; does each partition have a leader, and is no transaction open in it?"
+                    f"Kafka at {where} gives nothing of {topic} partition {numbers} for {deadline:g} s; "
+                    "does each partition have a leader, and is no transaction open in it?"
                 )
             if good:
                 yield good
     except KafkaException as error:
-        raise _fault(topic, error.args[0]) from error
+        raise _fault(where, topic, error.args[0]) from error
     finally:
         consumer.close()
 
 
-def _sort_out(messages: Sequence[Message], left: dict[int, int], topic: str) -> list[Record]:
+def _sort_out(messages: Sequence[Message], left: dict[int, int], where: str, topic: str) -> list[Record]:
     """Records within bounds. Takes partitions that are done out of `left`."""
     good: list[Record] = []
     for message in messages:
@@ -94,7 +95,7 @@ def _sort_out(messages: Sequence[Message], left: dict[int, int], topic: str) -> 
         if error is not None and error.code() != KafkaError._PARTITION_EOF:
             if error.retriable() or error.code() == KafkaError._TRANSPORT:
                 continue
-            raise _fault(topic, error)
+            raise _fault(where, topic, error)
         if number is None or number not in left:
             continue
         offset = message.offset() or 0
@@ -119,7 +120,7 @@ def _config(settings: WorkerSettings) -> dict[str, Any]:
     return dict(reader_config(settings))
 
 
-def _fault(topic: str, error: KafkaError) -> SourceFailed | SourceUnavailable:
+def _fault(where: str, topic: str, error: KafkaError) -> SourceFailed | SourceUnavailable:
     if error.code() in _REFUSED:
         return SourceFailed(
             f"Kafka refuses to let {topic} be read: {error.str()}. Grant READ and DESCRIBE on it, or correct "
@@ -127,4 +128,4 @@ def _fault(topic: str, error: KafkaError) -> SourceFailed | SourceUnavailable:
         )
     if error.code() in (KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET):
         return SourceUnavailable(f"{topic} lost records while it was read ({error.str()}); ask again")
-    return SourceUnavailable(f"Kafka did not answer about {topic}: {error.str()}")
+    return SourceUnavailable(f"Kafka at {where} did not answer about {topic}: {error.str()}")

@@ -24,6 +24,7 @@ MODULES = (
     "emit",
     "events",
     "worker",
+    "dlq",
     "replay",
     "retention",
     "migrate",

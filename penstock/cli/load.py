@@ -1,13 +1,11 @@
 """`penstock load`: a file of CloudEvents to Kafka."""
 
 import json
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
 
 import typer
@@ -16,6 +14,7 @@ from rich.console import Console
 from penstock.cli.exit_codes import ExitCode
 from penstock.cli.options import JsonOption, KafkaOption, RegistryOption, StackOption
 from penstock.errors import InputError
+from penstock.processes import sigterm_interrupts
 from penstock.settings import Settings, load_settings
 from penstock.wording import counted
 
@@ -74,7 +73,7 @@ def load(
         )
         reader = LineReader(raw, file, on_overlong=report.reject)
         emit, flush = _check_only(name) if dry_run else _emitter(settings, name, opened)
-        opened.enter_context(_sigterm_interrupts())
+        opened.enter_context(sigterm_interrupts())
         with report:
             summary = load_lines(reader, emit, flush, report, on_error=on_error, limit=limit)
     _conclude(summary, name, dry_run=dry_run, as_json=as_json, console=console)
@@ -129,20 +128,6 @@ def _check_only(topic: str) -> "tuple[Emit, Callable[[], None]]":
         producer.encode(event)
 
     return check, lambda: None
-
-
-@contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM ends a load as Ctrl-C does: flush, count, say so."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _conclude(summary: "LoadSummary", topic: str, *, dry_run: bool, as_json: bool, console: Console) -> None:

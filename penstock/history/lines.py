@@ -10,7 +10,7 @@ from rich.cells import cell_len, set_cell_size
 
 from penstock_schemas import RecordedEvent
 
-__all__ = ["JsonArray", "JsonLines", "LineWriter", "TableLines", "json_text"]
+__all__ = ["JsonArray", "JsonLines", "LineWriter", "TableLines", "json_text", "printable"]
 
 _FIELDS: Final = (
     *("sequence", "recorded_at", "occurred_at", "event_id", "event_type", "schema_version", "entity_id"),
@@ -118,7 +118,7 @@ class TableLines:
         return self._row(list(self._columns), header=True)
 
     def line(self, event: RecordedEvent) -> str:
-        return self._row([_printable(_CELLS[name](event)) for name in self._columns])
+        return self._row([printable(_CELLS[name](event)) for name in self._columns])
 
     def end(self) -> str:
         return ""
@@ -133,7 +133,7 @@ class TableLines:
 
 def _layout(events: Sequence[RecordedEvent], width: int) -> dict[str, int]:
     def natural(name: str) -> int:
-        widest = max((cell_len(_printable(_CELLS[name](event))) for event in events), default=0)
+        widest = max((cell_len(printable(_CELLS[name](event))) for event in events), default=0)
         return min(_CAPS.get(name, 40), max(len(name), widest))
 
     columns = {name: natural(name) for name in ("sequence", _TIME, "type", "entity", "actor")}
@@ -156,5 +156,6 @@ def _fit(text: str, width: int) -> str:
     return set_cell_size(text, width) if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """What would move the cursor, colour the screen or turn the line round is spelt out."""
     return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

@@ -36,6 +36,7 @@ EXPECTED = {
     "load",
     "events",
     "worker",
+    "dlq",
     "replay",
     "retention",
     "migrate",

@@ -32,7 +32,10 @@ class Selection:
     @property
     def narrows(self) -> bool:
         """Whether anything but the state is asked for."""
-        return self != Selection(states=self.states)
+        return bool(self.causes or self.event_types) or any(
+            one is not None
+            for one in (self.since, self.until, self.partition, self.first_offset, self.next_offset)
+        )
 
     def matches_place(self, letter: Letter) -> bool:
         """Whether coordinates, times and causes fit: what needs no decoding."""
