@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, Self, TypeVar, runtime_checkable
 
 from pydantic import JsonValue
 
@@ -24,9 +24,12 @@ if TYPE_CHECKING:
     from penstock_store.checkpoints import Checkpoint
     from penstock_store.folding import Fold, Loaded
 
-__all__ = ["Capability", "EventStore", "Health", "Latency", "Snapshot", "StoreMetrics"]
+__all__ = ["UNKNOWN", "Capability", "EventStore", "Health", "Latency", "Snapshot", "StoreMetrics"]
 
 _State = TypeVar("_State")
+
+UNKNOWN: Final = -1
+"""A figure of `StoreMetrics` that the backend's server does not tell."""
 
 
 class Capability(StrEnum):
@@ -39,6 +42,8 @@ class Capability(StrEnum):
     CHECKPOINTS = "checkpoints"  # named positions of subscriptions, kept by the store
     DURABLE = "durable"  # what was stored is there after a crash
     MANY_WRITERS = "many_writers"  # several processes may append at the same time
+    ANY_BATCH = "any_batch"  # a batch of many entities; keys and event ids are unique across entities
+    ANY_QUERY = "any_query"  # every filter and order of QueryOptions, and events by their id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +89,8 @@ class StoreMetrics:
     """What the store holds, and what this object did since it was made."""
 
     backend: str
-    events: int  # held now; postgresql: its planner's estimate for partitions that are not sealed
-    storage_bytes: int  # on disk, indexes included; memory: 0
+    events: int  # held now, or UNKNOWN; postgresql: its planner's estimate for partitions that are not sealed
+    storage_bytes: int  # on disk, indexes included, or UNKNOWN; memory: 0
     last_sequence: int
     appended: int
     duplicates: int

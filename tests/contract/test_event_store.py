@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from fixtures.event_stores import MakeStore
+from fixtures.event_stores import MakeStore, needs
 from fixtures.history import random_event
 from fixtures.query_model import selected
 from penstock_schemas import Event, RecordedEvent
@@ -53,6 +53,7 @@ async def test_it_offers_the_whole_contract(store: EventStore) -> None:
     assert wanted <= store.capabilities
 
 
+@needs(Capability.ANY_QUERY)
 async def test_what_is_appended_is_what_is_read(store: EventStore) -> None:
     event = Event(
         event_type="It's grün",
@@ -84,6 +85,7 @@ async def test_what_is_appended_is_what_is_read(store: EventStore) -> None:
     assert read.content_hash == event.content_hash
 
 
+@needs(Capability.ANY_BATCH)
 async def test_a_batch_keeps_its_order_and_says_what_became_of_each(store: EventStore) -> None:
     assert await store.append_batch([]) == []
     events = [_event(f"e{n % 3}") for n in range(50)]
@@ -112,6 +114,7 @@ async def test_a_key_is_never_forgotten_and_belongs_to_a_tenant(store: EventStor
     assert len(await _all(store)) == 2
 
 
+@needs(Capability.ANY_BATCH)
 async def test_a_conflict_is_an_error_and_stores_nothing_of_its_batch(store: EventStore) -> None:
     stored = _event(idempotency_key="k")
     await store.append(stored)
@@ -167,6 +170,7 @@ async def test_a_batch_has_a_bound(store: EventStore) -> None:
     assert sum(result.stored for result in results) == 1
 
 
+@needs(Capability.ANY_QUERY)
 async def test_of_concurrent_appends_with_one_expectation_one_wins(store: EventStore) -> None:
     async def attempt(version: int) -> int:
         try:
@@ -189,6 +193,7 @@ async def test_of_concurrent_appends_of_one_key_one_is_stored(store: EventStore)
     assert len(await _all(store)) == 5
 
 
+@needs(Capability.ANY_BATCH, Capability.ANY_QUERY)
 async def test_every_query_is_answered_as_the_model_says(store: EventStore) -> None:
     rng = random.Random(11)
     for size in (1, 60, 60):
@@ -224,6 +229,7 @@ async def test_every_query_is_answered_as_the_model_says(store: EventStore) -> N
                 assert page.has_more is (len(wanted) > 7)
 
 
+@needs(Capability.ANY_BATCH, Capability.ANY_QUERY)
 async def test_pages_by_cursor_join_without_gap_or_repeat(store: EventStore) -> None:
     rng = random.Random(12)
     await store.append_batch([random_event(rng) for _ in range(40)])
@@ -254,6 +260,7 @@ async def test_a_page_that_is_too_long_is_refused(store: EventStore) -> None:
         await store.get_events(QueryOptions(limit=10_001))
 
 
+@needs(Capability.ANY_QUERY)
 async def test_one_event_and_one_correlation(store: EventStore) -> None:
     assert await store.get_event(uuid.uuid4()) is None
     assert await store.get_events_by_correlation("c") == []
@@ -264,6 +271,7 @@ async def test_one_event_and_one_correlation(store: EventStore) -> None:
     assert [event.event_id for event in found] == [early.event_id, late.event_id]
 
 
+@needs(Capability.ANY_QUERY)
 async def test_a_stream_since_a_sequence_or_a_time(store: EventStore) -> None:
     events = [_event(occurred_at=_FIRST + timedelta(hours=hour)) for hour in (3, 1, 2, 0)]
     results = await store.append_batch(events)
@@ -275,6 +283,7 @@ async def test_a_stream_since_a_sequence_or_a_time(store: EventStore) -> None:
     assert [event async for event in store.stream_since(0, red)] == []
 
 
+@needs(Capability.ANY_BATCH)
 async def test_a_subscription_reads_what_is_there_and_goes_on(store: EventStore) -> None:
     events = [_event(f"e{n}") for n in range(30)]
     first = await store.append_batch(events[:10])
@@ -290,6 +299,7 @@ async def test_a_subscription_reads_what_is_there_and_goes_on(store: EventStore)
     assert sorted(seen) == sorted(event.event_id for event in events[2:])
 
 
+@needs(Capability.ANY_BATCH)
 async def test_a_subscription_filters_and_ends_where_it_is_told(store: EventStore) -> None:
     results = await store.append_batch([_event(f"e{n % 2}") for n in range(10)])
     async with asyncio.timeout(30):
@@ -327,6 +337,7 @@ async def test_a_snapshot_that_cannot_be_stored_is_refused(store: EventStore) ->
             await store.create_snapshot(key, state, sequence=sequence, state_version=version)
 
 
+@needs(Capability.ANY_QUERY)
 async def test_health_and_metrics(store: EventStore) -> None:
     health = await store.health_check()
     assert (health.live, health.ready, health.detail) == (True, True, "ok")

@@ -15,7 +15,9 @@ from penstock_store.store_errors import InvalidSettings, UnknownBackend
 
 
 def test_the_names_that_are_installed() -> None:
-    assert {"file", "memory", "postgres", "postgresql"} <= set(backends.backend_names())
+    assert {"eventstore", "file", "kurrentdb", "memory", "postgres", "postgresql"} <= set(
+        backends.backend_names()
+    )
     assert type(backends.create_event_store("memory")) is MemoryEventStore
     assert type(backends.create_event_store("file", directory="unused")) is FileEventStore
     for name in ("postgresql", "postgres"):
@@ -24,7 +26,7 @@ def test_the_names_that_are_installed() -> None:
 
 
 def test_an_unknown_name_lists_those_there_are() -> None:
-    with pytest.raises(UnknownBackend, match="file, memory, postgres, postgresql"):
+    with pytest.raises(UnknownBackend, match="eventstore, file, kurrentdb, memory, postgres, postgresql"):
         backends.create_event_store("nonsense")
 
 

@@ -33,8 +33,15 @@ from penstock_store.store_errors import NotSupported
 
 __all__ = ["FileEventStore"]
 
-_READING: Final = frozenset({Capability.SUBSCRIBE, Capability.DURABLE, Capability.CHECKPOINTS})
-_WRITING: Final = _READING | {Capability.APPEND, Capability.EXPECTED_VERSION, Capability.SNAPSHOTS}
+_READING: Final = frozenset(
+    {Capability.SUBSCRIBE, Capability.DURABLE, Capability.CHECKPOINTS, Capability.ANY_QUERY}
+)
+_WRITING: Final = _READING | {
+    Capability.APPEND,
+    Capability.EXPECTED_VERSION,
+    Capability.SNAPSHOTS,
+    Capability.ANY_BATCH,
+}
 _Result = TypeVar("_Result")
 _log = structlog.get_logger(__name__)
 

@@ -38,6 +38,8 @@ _CAPABILITIES: Final = frozenset(
         Capability.EXPECTED_VERSION,
         Capability.SUBSCRIBE,
         Capability.SNAPSHOTS,
+        Capability.ANY_BATCH,
+        Capability.ANY_QUERY,
         Capability.CHECKPOINTS,
     }
 )
