@@ -20,6 +20,7 @@ from penstock.settings import DatabaseRole, Settings, load_settings
 
 if TYPE_CHECKING:
     from penstock.replay.plan import Asked, Plan
+    from penstock.replay.run import RunSummary
 
 __all__ = ["register"]
 
@@ -98,6 +99,13 @@ def _run(
     take_over: Annotated[
         bool, typer.Option("--take-over", help="Begin although another run is at it, which ends.")
     ] = False,
+    into: Annotated[
+        str | None,
+        typer.Option("--into", metavar="URL", help="Rebuild what the store keeps in this empty database."),
+    ] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="With --into: compare every event's content afterwards.")
+    ] = False,
     as_json: JsonOption = False,
     kafka: KafkaOption = None,
     database_url: DatabaseOption = None,
@@ -108,7 +116,7 @@ def _run(
     stored, in their own order.
 
     May be stopped or killed at any time: what is written stays, and running it again goes on from there.
-    Exits 1 where it was stopped before its end.
+    Exits 1 where it was stopped before its end, or a comparison found a difference.
     """
     settings = load_settings(
         topics=tuple(topic) if topic else None,
@@ -118,21 +126,53 @@ def _run(
         schema_registry_url=registry,
         stack=stack,
     )
-    dsn = settings.database(DatabaseRole.WORKER)
-    plan = _planned(settings, dsn, _asked(settings, span, partition, expired))
-    from penstock.replay.report import ReplayReport
-    from penstock.replay.run import replay
-    from penstock.replay.shown import sentence, show_plan
-    from penstock_consumer.replay import ReplayEnd, ReplayOptions
+    if compare and into is None:
+        raise typer.BadParameter("--compare goes with --into: the database to rebuild in")
+    from penstock.replay.shown import show_plan
 
-    if dry_run or not plan.to_read:
+    dsn = settings.database(DatabaseRole.WORKER)
+    asked = _asked(settings, span, partition, expired)
+    if into is None or dry_run:
+        plan, target = _planned(settings, dsn, asked), dsn
+    else:
+        from penstock.replay.scratch import prepare
+
+        target = load_settings(servers=False, database_url=into).database()
+        plan = asyncio.run(prepare(settings, dsn, target, asked))
+    if dry_run or not (plan.to_read or compare):
         show_plan(plan, as_json=as_json)
         return
+    summary = _carry_out(settings, plan, target, rate, take_over, quiet=into is not None)
+    _conclude(summary, dsn, target if compare else None, as_json=as_json)
+
+
+def _carry_out(
+    settings: Settings, plan: "Plan", dsn: str, rate: float | None, take_over: bool, *, quiet: bool
+) -> "RunSummary":
+    from penstock.replay.report import ReplayReport
+    from penstock.replay.run import replay
+    from penstock_consumer.replay import ReplayOptions
+
     report = ReplayReport(Console(stderr=True), plan.to_read)
     options = ReplayOptions(rate=rate, take_over=take_over)
-    summary = asyncio.run(replay(settings, plan, options, report, dsn=dsn))
-    typer.echo(json.dumps(summary.as_json()) if as_json else sentence(summary))
-    raise typer.Exit(ExitCode.OK if summary.end is ReplayEnd.FINISHED else ExitCode.FAILED)
+    return asyncio.run(replay(settings, plan, options, report, dsn=dsn, quiet=quiet))
+
+
+def _conclude(summary: "RunSummary", store: str, rebuilt: str | None, *, as_json: bool) -> None:
+    from penstock.replay.compare import compare
+    from penstock.replay.shown import comparison, sentence
+
+    finished = summary.end == "finished"
+    found = asyncio.run(compare(store, rebuilt)) if finished and rebuilt is not None else None
+    if as_json:
+        more = {} if found is None else {"comparison": found.as_json()}
+        typer.echo(json.dumps({**summary.as_json(), **more}))
+    else:
+        typer.echo(sentence(summary))
+        if found is not None:
+            typer.echo(comparison(found))
+    same = found is None or not found.differences.total()
+    raise typer.Exit(ExitCode.OK if finished and same else ExitCode.FAILED)
 
 
 @_replay.command("status")

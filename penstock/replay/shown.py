@@ -12,11 +12,12 @@ from penstock.wording import counted
 from penstock_store.ingest.segments import Kind
 
 if TYPE_CHECKING:
+    from penstock.replay.compare import Comparison
     from penstock.replay.plan import Plan
     from penstock.replay.run import RunSummary
     from penstock.replay.status import ReplayStatus
 
-__all__ = ["sentence", "show_plan", "show_runs"]
+__all__ = ["comparison", "sentence", "show_plan", "show_runs"]
 
 _SHOWN = 5  # stretches that are gone
 
@@ -116,6 +117,24 @@ def sentence(summary: "RunSummary") -> str:
         f"Replay {summary.run} {summary.end}: {counted(summary.offsets, 'offset')} accounted for "
         f"({counts or 'no records'}).{left}"
     )
+
+
+def comparison(found: "Comparison") -> str:
+    """What a comparison found: a line, and one for each difference that is named."""
+    total = found.differences.total()
+    said = [
+        f"{counted(found.equal, 'event')} equal in every column; {counted(total, 'key')} with a difference"
+        + (
+            f" ({', '.join(f'{n:,} {kind}' for kind, n in sorted(found.differences.items()))})"
+            if total
+            else ""
+        )
+        + f"; {counted(found.only_in_store, 'key')} only in the store."
+    ]
+    for item in found.listed:
+        columns = f" in {', '.join(item.columns)}" if item.columns else ""
+        said.append(f"  {item.kind}{columns}: tenant {item.tenant_id}, key {item.idempotency_key}")
+    return "\n".join(said)
 
 
 def show_runs(runs: "Sequence[ReplayStatus]") -> None:
