@@ -150,6 +150,14 @@ class Checkpoint:
         """The owner's own transaction moved the checkpoint."""
         self._kept = replace(self.kept, sequence=sequence)
 
+    async def stands_at(self, sequence: int) -> bool:
+        """Whether a step to `sequence` whose answer was lost was done. Raises `CheckpointLost`."""
+        found = await self._records.read(self.name)
+        if found is None or found.epoch != self.kept.epoch:
+            raise self.lost(found)
+        self.moved(found.sequence)
+        return found.sequence >= sequence
+
     def check_owned(self) -> None:
         """Raise `CheckpointLost` where it is known that another owner has taken over."""
         if self._lost is not None:

@@ -27,6 +27,7 @@ from penstock_store.postgresql._append_failures import write_error
 from penstock_store.postgresql._checkpoints import PostgresCheckpoints
 from penstock_store.postgresql._import import Importer
 from penstock_store.postgresql._read_pool import ReadPool
+from penstock_store.postgresql._tables import Tables
 from penstock_store.postgresql.reader import PostgresEventStore
 from penstock_store.postgresql.reader_settings import ReaderSettings
 from penstock_store.read_errors import ReadError
@@ -172,6 +173,10 @@ class PostgresStore(PostgresEventStore, Consuming):
     def importer(self) -> Importer:
         """What takes events of another store over with their sequence; the caller closes it."""
         return Importer(self._chosen.write_options())
+
+    def tables(self) -> Tables:
+        """A session for the tables of one projection; the caller closes it."""
+        return Tables(self._chosen.write_options())
 
     def checkpoint_records(self) -> CheckpointRecords:
         """In `penstock.checkpoints`."""

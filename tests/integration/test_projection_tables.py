@@ -1,0 +1,219 @@
+"""Table projections: exactly-once effect on a real server, whatever ends in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from fixtures.databases import Database
+from fixtures.waiting import wait_for_async
+from penstock_schemas import Event, RecordedEvent
+from penstock_store.checkpoint_errors import ProjectionFailed, StateVersionDiffers
+from penstock_store.postgresql.store import PostgresStore, StoreSettings
+from penstock_store.projections import ProjectionRunner, TableProjection, projection, rebuild, statuses
+from penstock_store.store_errors import NotSupported
+
+_TOTALS = "SELECT coalesce(sum(amount), 0)::int FROM projection_orders.orders"
+
+
+@pytest.fixture
+async def store(database: Database) -> AsyncIterator[PostgresStore]:
+    """By the owner's login: its tables need the right to make a schema."""
+    settings = StoreSettings(dsn=database.url, poll_interval=0.2, stream_chunk=7)
+    async with PostgresStore(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def reader(database: Database) -> AsyncIterator[Any]:
+    connection = await asyncpg.connect(database.reader_url, timeout=10)
+    yield connection
+    await connection.close(timeout=5)
+
+
+async def _setup(connection: Any) -> None:
+    await connection.execute(
+        "CREATE TABLE orders (sequence bigint PRIMARY KEY, amount int CHECK (amount >= 0))"
+    )
+
+
+async def _seed(connection: Any, state: Any) -> None:
+    await connection.execute("INSERT INTO orders VALUES (0, $1)", state["amount"])
+
+
+async def _insert(connection: Any, event: RecordedEvent) -> None:
+    await connection.execute("INSERT INTO orders VALUES ($1, $2)", event.sequence, event.payload["amount"])
+
+
+def _orders(version: int = 1, factor: int = 1) -> TableProjection:
+    @projection("orders", setup=_setup, seed=_seed, version=version)
+    async def orders(connection: Any, event: RecordedEvent) -> None:
+        amount = factor * event.payload["amount"]
+        await connection.execute("INSERT INTO orders VALUES ($1, $2)", event.sequence, amount)
+
+    return orders
+
+
+def _events(*amounts: int) -> list[Event]:
+    return [Event(event_type="paid", entity_id="42", payload={"amount": amount}) for amount in amounts]
+
+
+async def test_writes_and_position_are_one(store: PostgresStore, reader: Any) -> None:
+    await store.append_batch(_events(*range(20)))
+    await ProjectionRunner(store, _orders()).run(once=True)
+    assert await reader.fetchval(_TOTALS) == 190
+    await store.append_batch(_events(10))
+    await ProjectionRunner(store, _orders()).run(once=True)
+    assert await reader.fetchval(_TOTALS) == 200  # a primary key would have told of a repeat
+
+
+async def test_connections_that_end_in_the_middle_change_nothing(
+    store: PostgresStore, reader: Any, database: Database
+) -> None:
+    """Each batch's backend is ended once: before COMMIT, and once more after it."""
+    await store.append_batch(_events(*([1] * 30)))
+    admin = await asyncpg.connect(database.admin_url, timeout=10)
+    ended: set[int] = set()
+
+    @projection("orders", setup=_setup)
+    async def orders(connection: Any, event: RecordedEvent) -> None:
+        await _insert(connection, event)
+        if event.sequence % 10 == 5 and event.sequence not in ended:
+            ended.add(event.sequence)
+            await admin.fetchval("SELECT pg_terminate_backend($1, 5000)", connection.get_server_pid())
+            await connection.execute("SELECT 1")
+
+    await ProjectionRunner(store, orders).run(once=True)
+    assert len(ended) == 3
+    assert await reader.fetchval(_TOTALS) == 30
+    await admin.close(timeout=5)
+
+
+async def test_an_event_at_fault_is_found_in_its_batch(store: PostgresStore, reader: Any) -> None:
+    results = await store.append_batch(_events(1, 2, 3, -1, 5))
+    with pytest.raises(ProjectionFailed) as caught:
+        await ProjectionRunner(store, _orders()).run(once=True)
+    assert caught.value.event.sequence == results[3].sequence
+    assert "orders_amount_check" in str(caught.value)
+    assert await reader.fetchval(_TOTALS) == 6
+    await ProjectionRunner(store, _orders(), skip={results[3].sequence}).run(once=True)
+    assert await reader.fetchval(_TOTALS) == 11
+
+
+async def test_a_fault_that_shows_at_commit_is_found_too(store: PostgresStore, reader: Any) -> None:
+    async def setup(connection: Any) -> None:
+        await connection.execute(
+            "CREATE TABLE orders (sequence bigint, amount int UNIQUE DEFERRABLE INITIALLY DEFERRED)"
+        )
+
+    results = await store.append_batch(_events(1, 2, 1, 3))
+    with pytest.raises(ProjectionFailed) as caught:
+        await ProjectionRunner(store, projection("orders", setup=setup)(_insert)).run(once=True)
+    assert caught.value.event.sequence == results[2].sequence
+    assert await reader.fetchval(_TOTALS) == 3
+
+
+async def test_a_zombie_writes_nothing(store: PostgresStore, reader: Any) -> None:
+    """It is stopped inside its handler while another one takes over: its transaction ends without effect."""
+    await store.append_batch(_events(1))
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    @projection("orders", setup=_setup)
+    async def slow(connection: Any, event: RecordedEvent) -> None:
+        if event.payload["amount"] == 2:
+            reached.set()
+            await go_on.wait()
+        await _insert(connection, event)
+
+    zombie = ProjectionRunner(store, slow)
+    running = asyncio.create_task(zombie.run())
+    await wait_for_async(lambda: _is(reader, 1), what="the first event")
+    async with store.checkpoint("projection/orders", take=True, lease=3_600):
+        await store.append_batch(_events(2))
+        go_on.set()
+        await asyncio.wait({asyncio.create_task(reached.wait())}, timeout=1)
+        assert not reached.is_set()  # the fence comes before the handler
+        assert await reader.fetchval(_TOTALS) == 1
+    await wait_for_async(lambda: _is(reader, 3), what="the runner to go on after it")
+    zombie.stop()
+    await asyncio.wait_for(running, 30)
+
+
+async def _is(reader: Any, wanted: int) -> bool:
+    try:
+        return bool(await reader.fetchval(_TOTALS) == wanted)
+    except asyncpg.PostgresError:  # not there yet
+        return False
+
+
+async def test_readers_see_the_old_tables_until_the_new_ones_are_complete(
+    store: PostgresStore, reader: Any
+) -> None:
+    await store.append_batch(_events(*([1] * 50)))
+    runner = ProjectionRunner(store, _orders())
+    running = asyncio.create_task(runner.run())
+    await wait_for_async(lambda: _is(reader, 50), what="the past")
+    prepared = await reader.prepare(_TOTALS)
+    seen: set[int] = set()
+    end = asyncio.Event()
+
+    async def look() -> None:
+        while not end.is_set():
+            seen.add(await prepared.fetchval())
+
+    looking = asyncio.create_task(look())
+    await rebuild(store, _orders(factor=10))  # the same version: the runner goes on afterwards
+    await store.append_batch(_events(1))
+    await wait_for_async(lambda: 501 in seen, what="the runner to go on in the new tables")
+    end.set()
+    await looking
+    assert seen == {50, 500, 501}
+    rebuilt = await rebuild(store, _orders(version=2, factor=100))
+    assert (rebuilt.version, rebuilt.events) == (2, 51)
+    assert await reader.fetchval(_TOTALS) == 5_100
+    with pytest.raises(StateVersionDiffers):  # its code is of the version before
+        await asyncio.wait_for(running, 60)
+    assert [status.name for status in await statuses(store)] == ["orders"]
+    assert await reader.fetchval("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'projection%'") == 1
+
+
+async def test_an_interrupted_rebuild_goes_on_where_it_was(store: PostgresStore, reader: Any) -> None:
+    await store.append_batch(_events(*([1] * 30)))
+    await ProjectionRunner(store, _orders()).run(once=True)
+    handled: list[int] = []
+    broken = True
+
+    @projection("orders", setup=_setup, version=2)
+    async def fragile(connection: Any, event: RecordedEvent) -> None:
+        if broken and event.sequence > 15:
+            raise ConnectionError("elsewhere")
+        handled.append(event.sequence)
+        await _insert(connection, event)
+
+    with pytest.raises(ProjectionFailed):
+        await rebuild(store, fragile)
+    assert await reader.fetchval(_TOTALS) == 30
+    broken = False
+    again = await rebuild(store, fragile)
+    assert again.events == 15
+    assert sorted(set(handled)) == list(range(1, 31))
+    assert await reader.fetchval(_TOTALS) == 30
+
+
+async def test_a_rebuild_is_seeded_from_a_snapshot(store: PostgresStore, reader: Any) -> None:
+    results = await store.append_batch(_events(*([1] * 10)))
+    await ProjectionRunner(store, _orders()).run(once=True)
+    await store.create_snapshot("orders", {"amount": 1_000}, sequence=results[5].sequence)
+    assert (await rebuild(store, _orders(), snapshot="orders")).events == 4
+    assert await reader.fetchval(_TOTALS) == 1_004
+
+
+async def test_tables_need_postgresql() -> None:
+    from penstock_store.memory import MemoryEventStore
+
+    with pytest.raises(NotSupported, match="postgresql"):
+        await ProjectionRunner(MemoryEventStore(), _orders()).run(once=True)
