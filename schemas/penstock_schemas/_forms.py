@@ -174,18 +174,23 @@ def _record_to_json(fields: list[tuple[str, Convert]]) -> Convert | None:
 
 def _record_from_json(fields: list[tuple[Field, Convert]]) -> Convert:
     names = {own.name for own, _ in fields}
+    converts = [(own.name, convert) for own, convert in fields]
 
     def from_json(value: Any) -> Any:
-        if not isinstance(value, Mapping):
+        if type(value) is not dict and not isinstance(value, Mapping):
             raise wrong("an object", value)
-        unknown = value.keys() - names
-        if unknown:
-            known = ", ".join(sorted(names))
-            raise BadValue(f"is unknown to the schema; it has {known}", str(min(unknown, key=str)))
-        return {
-            own.name: _under(own.name, convert, value[own.name] if own.name in value else _default(own))
-            for own, convert in fields
-        }
+        if value.keys() != names:
+            if unknown := value.keys() - names:
+                known = ", ".join(sorted(names))
+                raise BadValue(f"is unknown to the schema; it has {known}", str(min(unknown, key=str)))
+            value = {own.name: _default(own) for own, _ in fields if own.name not in value} | dict(value)
+        made, name = {}, ""
+        try:
+            for name, convert in converts:
+                made[name] = convert(value[name])
+        except (ValueError, OverflowError) as error:
+            raise BadValue.under(name, error) from None
+        return made
 
     return from_json
 

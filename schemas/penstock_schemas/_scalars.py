@@ -34,6 +34,8 @@ def wrong(wanted: str, value: object) -> BadValue:
 
 
 def text(value: Any) -> str:
+    if type(value) is str and value.isascii():
+        return value
     value = value.value if isinstance(value, Enum) else str(value) if isinstance(value, Decimal) else value
     if not isinstance(value, str):
         raise wrong("a string", value)
@@ -66,10 +68,12 @@ def _to_int(value: int) -> int:
 
 
 def _integer(bits: int) -> Convert:
+    least, most = -(1 << bits - 1), (1 << bits - 1) - 1
+
     def from_json(value: Any) -> int:
         if not isinstance(value, int) or isinstance(value, bool):
             raise wrong("an integer", value)
-        if not -(1 << bits - 1) <= value < 1 << bits - 1:
+        if not least <= value <= most:
             raise BadValue(f"is {value}, which does not fit into {bits} bits; declare it as a decimal")
         return int(value)
 

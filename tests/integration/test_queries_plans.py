@@ -12,11 +12,11 @@ from typing import Any
 
 import asyncpg
 import pytest
-import uuid6
 
 from fixtures.databases import Database
 from fixtures.history import History, random_event
 from penstock_schemas import Event
+from penstock_schemas._ids import new_id
 from penstock_store.contract import OrderBy, QueryOptions
 from penstock_store.postgresql import _select
 from penstock_store.postgresql._windows import Window
@@ -193,12 +193,12 @@ async def test_constraints_prune_where_the_catalogue_was_not_asked(many: History
 async def test_an_event_is_found_near_the_time_its_id_was_made(
     database: Database, many: History, plans: Plans
 ) -> None:
-    made = uuid.UUID(int=uuid6.uuid7().int)
+    made = new_id()
     await many.append([random_event(random.Random(9)).model_copy(update={"event_id": made})])
     for wanted in (many.events[0], many.events[333], many.events[-1]):
         async with PostgresEventStore(database.reader_url) as store:
             assert await store.get_event(wanted.event_id) == wanted
-            assert await store.get_event(uuid.UUID(int=uuid6.uuid7().int)) is None
+            assert await store.get_event(new_id()) is None
             assert await store.get_event(uuid.uuid4()) is None
             around = await store._around(made)
     assert len(around) == 1

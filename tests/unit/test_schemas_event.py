@@ -1,5 +1,6 @@
 """The event: what it takes, what it fills in, what it refuses."""
 
+import time
 import uuid
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -33,6 +34,11 @@ def test_new_ids_are_ordered_by_time() -> None:
     ids = [make().event_id for _ in range(200)]
     assert [one.int >> 80 for one in ids] == sorted(one.int >> 80 for one in ids)
     assert len(set(ids)) == 200
+
+
+def test_new_ids_do_not_run_ahead_of_the_clock() -> None:
+    newest = max(make().event_id.int >> 80 for _ in range(2_000))
+    assert newest <= time.time_ns() // 1_000_000
 
 
 def test_null_correlation_and_key_mean_the_event_id() -> None:
