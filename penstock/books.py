@@ -48,6 +48,9 @@ class Counts:
         """All of them: each record has exactly one outcome."""
         return sum(getattr(self, item.name) for item in fields(self))
 
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
+
     def __sub__(self, earlier: "Counts") -> "Counts":
         return Counts(**{f.name: getattr(self, f.name) - getattr(earlier, f.name) for f in fields(self)})
 

@@ -26,6 +26,7 @@ MODULES = (
     "worker",
     "dlq",
     "replay",
+    "reconcile",
     "retention",
     "migrate",
     "registry",

@@ -16,6 +16,12 @@ __all__ = [
     "PRODUCER_DELIVERED",
     "PRODUCER_EMITTED",
     "PRODUCER_FAILED",
+    "RECONCILE",
+    "RECONCILE_BALANCED",
+    "RECONCILE_LAST_RUN",
+    "RECONCILE_PROBLEMS",
+    "RECONCILE_RECORDS",
+    "RECONCILE_WAITING",
     "REGISTRY",
     "REGISTRY_REQUESTS",
     "REGISTRY_REQUEST_SECONDS",
@@ -295,6 +301,28 @@ RETENTION = (
     RETENTION_AHEAD,
 )
 
+RECONCILE_BALANCED = _gauge(
+    "penstock_reconcile_balanced", "1 where the last reconciliation balanced, 0 where it did not."
+)
+RECONCILE_PROBLEMS = _gauge("penstock_reconcile_problems", "Problems that the last reconciliation named.")
+RECONCILE_RECORDS = _gauge(
+    "penstock_reconcile_records", "Records accounted for by outcome, as last reconciled.", "topic", "outcome"
+)
+RECONCILE_WAITING = _gauge(
+    "penstock_reconcile_waiting", "Records that no worker had come to when last reconciled.", "topic"
+)
+RECONCILE_LAST_RUN = _gauge(
+    "penstock_reconcile_last_run_timestamp_seconds", "Unix time of the last reconciliation."
+)
+
+RECONCILE = (
+    RECONCILE_BALANCED,
+    RECONCILE_PROBLEMS,
+    RECONCILE_RECORDS,
+    RECONCILE_WAITING,
+    RECONCILE_LAST_RUN,
+)
+
 REGISTRY_REQUESTS = _counter(
     "penstock_registry_requests_total",
     "Requests to the registry endpoint, by route and HTTP status.",
@@ -308,4 +336,4 @@ REGISTRY_SCHEMAS = _gauge("penstock_registry_schemas", "Schemas registered.")
 
 REGISTRY = (REGISTRY_REQUESTS, REGISTRY_REQUEST_SECONDS, REGISTRY_SCHEMAS)
 
-ALL = (BUILD_INFO, *WORKER, *PRODUCER, *RETENTION, *REGISTRY)
+ALL = (BUILD_INFO, *WORKER, *PRODUCER, *RETENTION, *RECONCILE, *REGISTRY)

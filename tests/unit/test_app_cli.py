@@ -38,6 +38,7 @@ EXPECTED = {
     "worker",
     "dlq",
     "replay",
+    "reconcile",
     "retention",
     "migrate",
     "registry",

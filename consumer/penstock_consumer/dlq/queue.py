@@ -96,6 +96,17 @@ class DeadLetterQueue:
         """Those of one record of the source topic; more than one where the topic was made anew since."""
         return list(self.letters(Selection(partition=partition, first_offset=offset, next_offset=offset + 1)))
 
+    def places(self, group: str) -> Iterator[tuple[Place, str]]:
+        """Each record that the workers of `group` gave up, once, with the cause; whatever became of it."""
+        ends = watermarks(self.settings, self.name) or {}
+        self.expired = sum(low for low, _ in ends.values())
+        seen: set[Place] = set()
+        for record in self._records(ends, half=0):
+            letter = read_letter(record)
+            if letter is not None and letter.group == group and letter.place not in seen:
+                seen.add(letter.place)
+                yield letter.place, letter.cause
+
     def statistics(self, selection: Selection | None = None) -> Statistics:
         """How many there are, by state, cause and event type."""
         found = Statistics()

@@ -1,0 +1,221 @@
+"""The reconciliation: PostgreSQL first, then the broker, whose offsets only grow meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from penstock.errors import InputError
+from penstock.kafka_view import KafkaView, Topic
+from penstock.reconcile.books import Entry, Snapshot, take
+from penstock.reconcile.verdict import Kept, Ledger, Reconciliation, examine
+from penstock.replay.database import connected
+from penstock.settings import DatabaseRole, Settings
+from penstock.wording import counted
+from penstock.worker import WorkerChoices, worker_settings
+from penstock_consumer import WorkerSettings
+from penstock_consumer.bounded import Ends, read
+from penstock_consumer.dlq import DeadLetterQueue, Place
+
+__all__ = ["Progress", "Scope", "reconcile"]
+
+Progress = Callable[[int, int], None]
+
+_COUNT_BYTES = 512 << 20
+"""Of a partition of events that is not closed: below this its events are counted, in about a second."""
+_COUNT_OFFSETS = 1_000_000
+"""Of a topic: so many are read again at most to tell gaps from missing records, in a few seconds."""
+_CONFLICTS = frozenset({"key_conflict", "event_id_taken"})
+"""Causes of dead letters that are conflicts in the books; a policy decides whether they have any."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """What is looked at; topics and group are the settings'."""
+
+    since: datetime | None = None
+    """Only ranges that were written to since then, as a whole."""
+    deep: bool = False
+    """Count everything, whatever it costs: events of every partition, records of every range with gaps."""
+
+
+def _unheard(_done: int, _whole: int) -> None:
+    pass
+
+
+async def reconcile(
+    settings: Settings, scope: Scope | None = None, *, progress: Progress = _unheard
+) -> Reconciliation:
+    """Balance the books of the settings' group and topics. Read only.
+
+    Raises `ServerUnavailableError`, `InputError` where Kafka lacks a topic, `SourceUnavailable`,
+    `SourceFailed` and asyncpg's errors where PostgreSQL refuses.
+    """
+    scope = scope or Scope()
+    now = datetime.now(UTC)
+    view = KafkaView(settings.kafka(), timeout=settings.timeout_seconds)
+    cluster = await asyncio.to_thread(view.cluster)
+    topics = {name: await asyncio.to_thread(_topic, view, name) for name in settings.topics}
+    async with connected(settings.database(DatabaseRole.READER), settings.timeout_seconds) as connection:
+        snapshot = await take(
+            connection,
+            group_id=settings.group_id,
+            cluster_id=cluster.cluster_id,
+            topics=list(topics),
+            since=scope.since,
+            count_below=None if scope.deep else _COUNT_BYTES,
+        )
+    workers = worker_settings(settings, WorkerChoices())
+    ledgers, notes = [], _notes(snapshot)
+    for topic in topics.values():
+        found, said = await asyncio.to_thread(_ledgers, view, workers, topic, snapshot, scope, progress)
+        ledgers += found
+        notes += said
+    return Reconciliation(
+        at=now,
+        group=settings.group_id,
+        lines=[examine(ledger) for ledger in ledgers],
+        leaves=snapshot.leaves,
+        notes=notes,
+    )
+
+
+def _topic(view: KafkaView, name: str) -> Topic:
+    topic = view.topic(name)
+    if topic is None:
+        raise InputError(f"Kafka has no topic {name}: there is nothing to hold the books against.")
+    return topic
+
+
+def _notes(snapshot: Snapshot) -> list[str]:
+    uncounted = [leaf.name for leaf in snapshot.leaves if leaf.rows is None]
+    if not uncounted:
+        return []
+    return [f"The events of {', '.join(uncounted)} were not counted: too many. --deep counts them."]
+
+
+def _ledgers(
+    view: KafkaView,
+    workers: WorkerSettings,
+    topic: Topic,
+    snapshot: Snapshot,
+    scope: Scope,
+    progress: Progress,
+) -> tuple[list[Ledger], list[str]]:
+    lows, highs = view.start_offsets(topic), view.end_offsets(topic)
+    own = {number: _own(snapshot, topic, number) for number in range(topic.partitions)}
+    records = _count_records(workers, topic, own, lows, scope, progress)
+    waiting = _count_waiting(workers, topic, snapshot, lows, highs)
+    letters, notes = _count_letters(workers, topic, own, progress)
+    ledgers = []
+    for number in range(topic.partitions):
+        topic_id, position = snapshot.positions.get(Entry(topic.name, number), (topic.topic_id, None))
+        ledgers.append(
+            Ledger(
+                topic=topic.name,
+                partition=number,
+                low=lows[number],
+                high=highs[number],
+                position=position,
+                ranges=own[number],
+                whole=scope.since is None,
+                recreated=topic_id != topic.topic_id,
+                records=records[number],
+                compacted="compact" in topic.config.get("cleanup.policy", ""),
+                waiting=waiting.get(number),
+                letters=None if letters is None else letters[number],
+            )
+        )
+    return ledgers, notes
+
+
+def _own(snapshot: Snapshot, topic: Topic, number: int) -> list[Kept]:
+    """Ranges of this topic, not of a namesake that was deleted."""
+    every = snapshot.ranges.get(Entry(topic.name, number), ())
+    return [item for topic_id, item in every if topic_id == topic.topic_id]
+
+
+def _count_records(
+    workers: WorkerSettings,
+    topic: Topic,
+    own: Mapping[int, Sequence[Kept]],
+    lows: Mapping[int, int],
+    scope: Scope,
+    progress: Progress,
+) -> dict[int, dict[int, int]]:
+    """Records by partition and range, of ranges with gaps that the broker still has as a whole.
+
+    Without a gap every offset has its outcome, and there is nothing to find out.
+    """
+    found: dict[int, dict[int, int]] = {number: {} for number in own}
+    left = None if scope.deep else _COUNT_OFFSETS
+    for number, ranges in own.items():
+        for item in ranges:
+            if not item.gap or item.first < lows[number] or (left is not None and item.width > left):
+                continue
+            left = None if left is None else left - item.width
+            found[number][item.first] = _records(workers, topic, {number: (item.first, item.next)}, progress)
+    return found
+
+
+def _records(workers: WorkerSettings, topic: Topic, ends: Ends, progress: Progress | None = None) -> int:
+    count = 0
+    whole = sum(stop - first for first, stop in ends.values())
+    for some in read(workers, topic.name, ends):
+        count += len(some)
+        if progress is not None:
+            progress(count, whole)
+    return count
+
+
+def _count_waiting(
+    workers: WorkerSettings,
+    topic: Topic,
+    snapshot: Snapshot,
+    lows: Mapping[int, int],
+    highs: Mapping[int, int],
+) -> dict[int, int]:
+    """Records beyond the positions, where that is quickly told: behind a transaction stands its marker, which
+    nobody ever ingests.
+    """
+    found = {}
+    for number, high in highs.items():
+        _, position = snapshot.positions.get(Entry(topic.name, number), ("", None))
+        if position is not None and lows[number] <= position < high <= position + _TAIL:
+            found[number] = _records(workers, topic, {number: (position, high)})
+    return found
+
+
+_TAIL = 100  # offsets
+
+
+def _count_letters(
+    workers: WorkerSettings, topic: Topic, own: Mapping[int, Sequence[Kept]], progress: Progress
+) -> tuple[Counter[int] | None, list[str]]:
+    """Dead letters by partition that the ranges account for, each record once; None where the dead-letter
+    topic no longer holds all that it was given.
+    """
+    if not any(item.counts.dead_lettered for ranges in own.values() for item in ranges):
+        return Counter(), []
+    queue = DeadLetterQueue(workers, topic.name, progress=progress)
+    found: Counter[int] = Counter()
+    for place, cause in queue.places(workers.group_id):
+        if cause not in _CONFLICTS and _within(place, topic, own.get(place.partition, ())):
+            found[place.partition] += 1
+    if queue.expired:
+        return None, [
+            f"{queue.name} holds its first {counted(queue.expired, 'offset')} no more: its dead letters "
+            "cannot be held against the books."
+        ]
+    return found, []
+
+
+def _within(place: Place, topic: Topic, ranges: Sequence[Kept]) -> bool:
+    if place.topic != topic.name or place.topic_id not in ("", topic.topic_id):
+        return False
+    index = bisect_right(ranges, place.offset, key=lambda item: item.first) - 1
+    return index >= 0 and place.offset < ranges[index].next
