@@ -1,4 +1,4 @@
-"""The worker's core under 3,000 seeds of faults, and what makes those runs worth something."""
+"""The worker's core under 10,000 seeds of faults, and what makes those runs worth something."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from simulation.planted import PLANTED, planted
 from simulation.run import simulate
 
-SEEDS, SHARE = 3_000, 250
+SEEDS, SHARE = 10_000, 500
 WITHIN = 600  # seeds in which every planted bug has to be found
 
 _TESTS = Path(__file__).parents[1]
