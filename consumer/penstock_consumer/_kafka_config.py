@@ -28,7 +28,7 @@ def consumer_config(settings: WorkerSettings) -> dict[str, KafkaValue | Logger]:
         "log_level": 5,  # what librdkafka says when it ends, past any logger, is of level 6
         "client.id": f"penstock-{settings.group_id}",
         # Prefetched bytes: part of the worker's memory bound.
-        "queued.max.messages.kbytes": 32 * 1024,
+        "queued.max.messages.kbytes": 16 * 1024,
         "fetch.wait.max.ms": 100,
         "fetch.error.backoff.ms": 100,
         # Damage between the producer and here stops the partition; unchecked it would be stored, or look like
