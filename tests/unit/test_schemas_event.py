@@ -1,5 +1,7 @@
 """The event: what it takes, what it fills in, what it refuses."""
 
+import subprocess
+import sys
 import time
 import uuid
 from datetime import UTC, datetime, timedelta, timezone
@@ -39,6 +41,18 @@ def test_new_ids_are_ordered_by_time() -> None:
 def test_new_ids_do_not_run_ahead_of_the_clock() -> None:
     newest = max(make().event_id.int >> 80 for _ in range(2_000))
     assert newest <= time.time_ns() // 1_000_000
+
+
+def test_a_forked_child_makes_ids_of_its_own() -> None:
+    """The random half: the clock may stand still between two processes."""
+    code = (
+        "import os; from penstock_schemas._ids import new_id; new_id(); pid = os.fork();"
+        "print(new_id().int & (1 << 62) - 1, flush=True); pid and os.waitpid(pid, 0)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, text=True, timeout=60
+    )
+    assert len(set(said.stdout.split())) == 2
 
 
 def test_null_correlation_and_key_mean_the_event_id() -> None:
