@@ -14,6 +14,12 @@ SYNCED := .venv/.synced
 WORKERS ?= 2
 TESTS ?= tests
 FILE ?=
+SCENARIO ?=
+CYCLES ?=
+OUTAGE ?=
+EVENTS ?=
+RUNS ?= 1000000
+ATHERIS := .tools/atheris-3.0.0
 SEEDS ?= 10000
 FIRST ?= 0
 SEED ?=
@@ -27,6 +33,11 @@ help: ## Show this list
 # the lock decides what is installed; a half-done sync leaves no stamp and is done again
 $(SYNCED): uv.lock pyproject.toml $(wildcard */pyproject.toml) .ci/bootstrap_uv.py
 	@uv=$$($(PYTHON) .ci/bootstrap_uv.py) && "$$uv" sync --quiet --frozen --all-packages --python '>=3.11' && touch $@
+
+# 33 MB that only `make fuzz` needs: kept out of the lock
+$(ATHERIS):
+	@uv=$$($(PYTHON) .ci/bootstrap_uv.py) && "$$uv" pip install --quiet --python $(BIN)/python \
+	  --target $@.part --no-deps atheris==3.0.0 && mv $@.part $@
 
 .PHONY: install
 install: $(SYNCED) ## Make .venv with everything in it (and uv in .tools where it is missing), fetch the servers
@@ -74,9 +85,9 @@ bench: $(SYNCED) ## Measure the worker against a bare COPY of the same rows; als
 	@$(BIN)/python -m benchmarks run
 
 .PHONY: faults
-faults: $(SYNCED) ## Only the tests that kill, stop, cut off and restart things in the middle of a load
-	@$(BIN)/python -m penstock.stack
-	@$(BIN)/pytest -n $(WORKERS) tests/faults tests/acceptance
+faults: $(SYNCED) ## Kill, stop, cut off and fill up real servers and workers (SCENARIO=zombie CYCLES=20; HELP=1)
+	@PYTHONPATH=tests $(BIN)/python -m chaos $(if $(HELP),--help) $(if $(SCENARIO),--scenario $(SCENARIO)) \
+	  $(if $(CYCLES),--cycles $(CYCLES)) $(if $(OUTAGE),--outage $(OUTAGE)) $(if $(EVENTS),--events $(EVENTS))
 
 .PHONY: simulate
 simulate: $(SYNCED) ## The worker's core under seeded faults (SEEDS=10000 FIRST=0; SEED=7 replays one with its trace)
@@ -87,7 +98,8 @@ foreign: $(SYNCED) ## Clients of other makers in Python, Java and Go against our
 	@$(BIN)/pytest tests/acceptance/test_foreign_python.py tests/acceptance/test_foreign_java.py tests/acceptance/foreign/check_go.py
 
 .PHONY: fuzz
-fuzz: $(SYNCED) ## The property tests with many more examples
+fuzz: $(SYNCED) $(ATHERIS) ## Decoder and COPY rows by coverage (RUNS=1000000), then the property tests at length
+	@PYTHONPATH=tests $(BIN)/python -m fuzz --atheris $(ATHERIS) --workers $(WORKERS) --runs $(RUNS)
 	@$(BIN)/pytest -n $(WORKERS) --hypothesis-profile=fuzz tests/property
 
 .PHONY: format
