@@ -120,6 +120,17 @@ Index(
 )
 
 Table(
+    "prints",
+    metadata,
+    _key("kind"),
+    Column("blocks", Integer, nullable=False),
+    Column("block", Integer, nullable=False),
+    _key("leaf"),
+    Column("prints", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("kind", "blocks", "block", "leaf", name="prints_pkey"),
+)
+
+Table(
     "high_water",
     metadata,
     Column("only_row", Boolean, nullable=False, server_default=_TRUE),

@@ -19,11 +19,10 @@ from penstock_schemas import Event
 from penstock_schemas._ids import new_id
 from penstock_store.contract import OrderBy, QueryOptions
 from penstock_store.postgresql import _select
-from penstock_store.postgresql._windows import Window
+from penstock_store.postgresql._windows import EVERYWHERE, catalogue_of_id, windows_of
 from penstock_store.postgresql.reader import PostgresEventStore
 from penstock_store.postgresql.reader_settings import ReaderSettings
 
-_OPEN = Window(None, None)
 _PARTITIONS = 60
 
 
@@ -118,7 +117,7 @@ async def test_every_filter_and_order_uses_its_index(history: History, plans: Pl
         plan = "\n".join(await plans.page(QueryOptions(**filters)))
         assert re.search(rf"{leaf}{index}\b", plan), f"{name}: {plan}"
         assert f"Seq Scan on {leaf}" not in plan, f"{name}: {plan}"
-    plan = await plans.of(_select.select_event(history.events[0].event_id, _OPEN))
+    plan = await plans.of(_select.select_event(history.events[0].event_id, EVERYWHERE))
     assert f"{leaf}_event_id on {leaf}" in plan
 
 
@@ -163,10 +162,50 @@ async def test_reads_by_sequence_open_the_partitions_they_need(many: History, pl
     ):
         read = await plans.page(options)
         assert sum(map(_leaves, read)) <= 4, read  # with the current one, and that made ahead of it
-    # a filter that nothing passes looks at every partition once, in a handful of statements
-    read = await plans.page(QueryOptions(entity_id="none"))
+    # a payload that no event has is looked for in every partition once, in a handful of statements
+    read = await plans.page(QueryOptions(payload={"state": "none"}))
     assert len(read) <= 7
     assert sum(map(_leaves, read)) <= _PARTITIONS + 2
+
+
+_ONE_OF: Mapping[str, Any] = {
+    "entity_id": "order-of-that-day",
+    "actor_id": "actor-of-that-day",
+    "correlation_id": "cart-of-that-day",
+    "tenant_id": "tenant-of-that-day",
+    "event_types": ["type.of.that.day"],
+    "tags": ["tag-of-that-day"],
+}
+
+
+@pytest.mark.parametrize("order_by", [OrderBy.SEQUENCE, OrderBy.TIME])
+async def test_filters_open_the_partitions_that_hold_their_value(
+    many: History, plans: Plans, order_by: OrderBy
+) -> None:
+    """Whatever the number of partitions: sealed ones are asked by their fingerprints, not one by one."""
+    rare = {name: value for name, value in _ONE_OF.items() if isinstance(value, str)}
+    event = random_event(random.Random(1)).model_copy(
+        update=rare | {"event_type": "type.of.that.day", "metadata": {"tags": ["tag-of-that-day"]}}
+    )
+    await many.append([event])
+    await many.roll()
+    await many.append([random_event(random.Random(2))])
+    for name, value in _ONE_OF.items():
+        for wanted, found in ((value, 1), ("none" if isinstance(value, str) else ["none"], 0)):
+            options = QueryOptions(**{name: wanted}, order_by=order_by)
+            page = await plans.store.get_events(options)
+            assert len(page.events) == found, name
+            read = await plans.page(options)
+            assert sum(map(_leaves, read)) <= 4, f"{name}: {read}"  # with those not sealed, once or twice
+
+
+async def test_time_order_opens_the_partitions_that_the_page_needs(many: History, plans: Plans) -> None:
+    for descending in (False, True):
+        options = QueryOptions(order_by=OrderBy.TIME, descending=descending, limit=5)
+        page = await plans.store.get_events(options)
+        for asked in (options, options.replace(cursor=page.next_cursor)):
+            read = await plans.page(asked)
+            assert sum(map(_leaves, read)) <= 6, read  # a day's, and those not sealed, in two slices
 
 
 async def test_time_bounds_open_the_partitions_they_need(many: History, plans: Plans) -> None:
@@ -183,7 +222,7 @@ async def test_constraints_prune_where_the_catalogue_was_not_asked(many: History
     """
     middle = many.events[len(many.events) // 2].sequence
     options = QueryOptions(after_sequence=middle, up_to_sequence=middle + 5)
-    statement = _select.select_events(options, window=_OPEN, ceiling=None, position=None, limit=10)
+    statement = _select.select_events(options, window=EVERYWHERE, ceiling=None, position=None, limit=10)
     for _ in range(8):  # a plan cached after five uses would be generic
         await plans.connection.fetch(statement.text, *statement.values)
     assert _leaves(await plans.of(statement)) <= 4  # its own, and those that are not sealed
@@ -203,6 +242,12 @@ async def test_an_event_is_found_near_the_time_its_id_was_made(
             around = await store._around(made)
     assert len(around) == 1
     assert _leaves(await plans.of(_select.select_event(made, around[0]))) <= 3
+    for foreign in (many.events[0].event_id, uuid.UUID(int=7)):
+        text, values = catalogue_of_id(foreign)
+        rows = await plans.connection.fetch(text, *values)
+        windows = windows_of(rows, QueryOptions(descending=True))
+        read = [await plans.of(_select.select_event(foreign, window)) for window in windows]
+        assert sum(map(_leaves, read)) <= 3, read
 
 
 async def test_a_page_is_the_same_while_partitions_are_dropped(database: Database, many: History) -> None:

@@ -71,8 +71,7 @@ def select_events(
         statement.where(comparison, getattr(options, name))
     _types_and_documents(statement, options)
     statement.where("sequence <=", ceiling)
-    statement.where("recorded_at >=", window.start)
-    statement.where("recorded_at <", window.end)
+    _within(statement, window)
     keys = _KEYS[options.order_by]
     if position is not None:
         _after(statement, keys, position)
@@ -86,11 +85,23 @@ def select_events(
 
 def select_event(event_id: UUID, window: Window) -> Statement:
     """The event with this id, where it was recorded within `window`."""
-    statement = Statement(tail=" ORDER BY sequence LIMIT 1")  # an id may come again after the dedupe window
+    # An id may come again after the dedupe window. "+ 0": over several partitions the planner would merge
+    # their indexes of sequences for the order's sake, each read to its end.
+    statement = Statement(tail=" ORDER BY sequence + 0 LIMIT 1")
     statement.where("event_id =", event_id)
-    statement.where("recorded_at >=", window.start)
-    statement.where("recorded_at <", window.end)
+    _within(statement, window)
     return statement
+
+
+def _within(statement: Statement, window: Window) -> None:
+    statement.where("occurred_at >=", window.since)
+    statement.where("occurred_at <", window.until)
+    spans = []
+    for span in window.spans:
+        bounds = [("recorded_at >=", span.start), ("recorded_at <", span.end)]
+        spans.append(" AND ".join(f"{text} {statement.bind(at)}" for text, at in bounds if at is not None))
+    if spans:
+        statement.conditions.append(spans[0] if len(spans) == 1 else f"({' OR '.join(spans)})")
 
 
 def _types_and_documents(statement: Statement, options: QueryOptions) -> None:

@@ -9,18 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any, Final, Protocol
+from uuid import UUID
 
 from penstock_store._cursor import OrderBy, Position
 from penstock_store.contract import QueryOptions
+from penstock_store.postgresql._prints import printed_values, prints_condition
 
-__all__ = ["AROUND", "CATALOGUE", "Window", "catalogue_values", "hull_of", "windows_of"]
+__all__ = ["AROUND", "EVERYWHERE", "Window", "catalogue", "catalogue_of_id", "window_around", "windows_of"]
 
 # Figures are null until a partition is sealed. Every sequence of a partition is below those of later ones:
 # writers draw while they hold the lock that a roll takes exclusively.
-CATALOGUE: Final = """
-SELECT mark.ceiling, p.lower, p.upper, p.state = 'current' AS is_current
+_CATALOGUE: Final = """
+SELECT mark.ceiling, p.lower, p.upper, p.state = 'current' AS is_current,
+       p.first_occurred_at, p.last_occurred_at
 FROM penstock.safe_sequence() AS mark (ceiling) LEFT JOIN penstock.partitions AS p
   ON p.state IN ('current', 'closed') AND p.rows IS DISTINCT FROM 0
  AND ($1::bigint IS NULL OR p.last_sequence IS NULL OR p.last_sequence > $1)
@@ -28,7 +32,7 @@ FROM penstock.safe_sequence() AS mark (ceiling) LEFT JOIN penstock.partitions AS
  AND ($3::timestamptz IS NULL OR p.last_occurred_at IS NULL OR p.last_occurred_at >= $3)
  AND ($4::timestamptz IS NULL OR p.first_occurred_at IS NULL OR p.first_occurred_at < $4)
  AND ($5::timestamptz IS NULL OR p.upper > $5)
- AND ($6::timestamptz IS NULL OR p.lower < $6)
+ AND ($6::timestamptz IS NULL OR p.lower < $6){prints}
 ORDER BY p.lower
 """
 
@@ -37,22 +41,53 @@ AROUND: Final = """
 SELECT lower, upper, state = 'current' AS is_current FROM penstock.partitions
 WHERE state IN ('current', 'closed') AND upper > $1 ORDER BY lower LIMIT 2
 """
+_TICK: Final = timedelta(microseconds=1)
+_LAST_TICK: Final = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class Span:
     """recorded_at from `start`, before `end`. None: open, as the current partition may be rolled."""
 
     start: datetime | None
     end: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Within any of `spans`, or anywhere where there is none; occurred_at from `since`, before `until`."""
+
+    spans: tuple[Span, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+EVERYWHERE: Final = Window()
+
+
 class _Row(Protocol):
     def __getitem__(self, name: str, /) -> Any: ...
 
 
-def catalogue_values(options: QueryOptions, position: Position | None) -> list[Any]:
-    """What the catalogue is asked with: every bound that the options and the position imply."""
+def catalogue(options: QueryOptions, position: Position | None) -> tuple[str, list[Any]]:
+    """The question to the catalogue, with every bound that the options and the position imply."""
+    return _asked(_bounds(options, position), printed_values(options))
+
+
+def catalogue_of_id(event_id: UUID) -> tuple[str, list[Any]]:
+    """The question which partitions can hold an event."""
+    return _asked([None] * 6, [("event_id", [str(event_id)])])
+
+
+def _asked(values: list[Any], prints: Sequence[tuple[str, Sequence[str]]]) -> tuple[str, list[Any]]:
+    def bind(value: object) -> str:
+        values.append(value)
+        return f"${len(values)}"
+
+    return _CATALOGUE.format(prints=prints_condition(prints, bind)), values
+
+
+def _bounds(options: QueryOptions, position: Position | None) -> list[Any]:
     after, up_to = options.after_sequence, options.up_to_sequence
     since, until = options.since, options.until
     if position is not None and options.order_by is OrderBy.SEQUENCE:
@@ -60,37 +95,80 @@ def catalogue_values(options: QueryOptions, position: Position | None) -> list[A
             up_to = position.sequence if up_to is None else min(up_to, position.sequence)
         else:
             after = position.sequence if after is None else max(after, position.sequence)
-    if position is not None and isinstance(position.key, datetime) and not options.descending:
-        since = position.key if since is None else max(since, position.key)
+    if position is not None and isinstance(position.key, datetime):
+        if not options.descending:
+            since = position.key if since is None else max(since, position.key)
+        elif (end := _next_tick(position.key)) is not None:
+            until = end if until is None else min(until, end)
     return [after, up_to, since, until, options.recorded_since, options.recorded_until]
 
 
-def hull_of(rows: Sequence[_Row]) -> list[Window]:
-    """One window around all the partitions; none where there is no partition."""
-    spans = _spans(rows)
-    return [Window(spans[0].start, spans[-1].end)] if spans else []
+def _next_tick(time: datetime) -> datetime | None:
+    return time + _TICK if time < _LAST_TICK else None
 
 
-def _spans(rows: Sequence[_Row]) -> list[Window]:
-    return [Window(row["lower"], None if row["is_current"] else row["upper"]) for row in rows if row["lower"]]
+def window_around(rows: Sequence[_Row]) -> list[Window]:
+    """One window of all the partitions; none where there is no partition."""
+    leaves = _leaves(rows)
+    return [Window(_spans(leaves))] if leaves else []
+
+
+def _leaves(rows: Sequence[_Row]) -> list[_Row]:
+    return [row for row in rows if row["lower"]]
+
+
+def _spans(leaves: Sequence[_Row]) -> tuple[Span, ...]:
+    """Of leaves in the order of time; neighbours become one span."""
+    spans: list[Span] = []
+    for leaf in leaves:
+        end = None if leaf["is_current"] else leaf["upper"]
+        start = spans.pop().start if spans and spans[-1].end == leaf["lower"] else leaf["lower"]
+        spans.append(Span(start, end))
+    return tuple(spans)
 
 
 def windows_of(rows: Sequence[_Row], options: QueryOptions) -> list[Window]:
     """The windows to read one after another; none where no partition can hold an answer.
 
-    By sequence one, two, four, … partitions, so that a full page looks at few of them and a selective
-    filter still passes hundreds in a handful of statements. Another order, or an offset, needs all at once.
+    One, two, four, … partitions, so that a full page looks at few of them and a selective filter still
+    passes hundreds in a handful of statements. By id, or with an offset, it needs all at once.
     """
-    if options.order_by is not OrderBy.SEQUENCE or options.offset:
-        return hull_of(rows)
-    spans = _spans(rows)
+    leaves = _leaves(rows)
+    if options.offset or options.order_by is OrderBy.EVENT_ID:
+        return window_around(leaves)
+    if options.order_by is OrderBy.TIME:
+        return _time_slices(leaves, descending=options.descending)
     if options.descending:
-        spans.reverse()
-    groups = []
-    width, taken = 1, 0
-    while taken < len(spans):
-        group = spans[taken : taken + width]
-        first, last = (group[-1], group[0]) if options.descending else (group[0], group[-1])
-        groups.append(Window(first.start, last.end))
-        taken, width = taken + width, width * 2
-    return groups
+        leaves.reverse()
+    groups = [leaves[2**step - 1 : 2 ** (step + 1) - 1] for step in range(len(leaves).bit_length())]
+    return [Window(_spans(group[::-1] if options.descending else group)) for group in groups if group]
+
+
+def _time_slices(leaves: Sequence[_Row], *, descending: bool) -> list[Window]:
+    """Slices of occurred_at, each with the partitions that reach into it; one not sealed has any time."""
+    edges = _edges(leaves, descending=descending)
+    ends = [None, *edges, None]
+    slices = []
+    for since, until in pairwise(ends):
+        inside = [leaf for leaf in leaves if _reaches(leaf, since, until)]
+        if inside:
+            slices.append(Window(_spans(inside), since, until))
+    return slices[::-1] if descending else slices
+
+
+def _edges(leaves: Sequence[_Row], *, descending: bool) -> list[datetime]:
+    """Ascending. Each slice from the side where the read begins has one, two, four, … partitions more."""
+    sealed = [leaf for leaf in leaves if leaf["first_occurred_at"] is not None]
+    if descending:
+        times = sorted((leaf["last_occurred_at"] for leaf in sealed), reverse=True)
+    else:
+        times = sorted(leaf["first_occurred_at"] for leaf in sealed)
+    picked = [times[2**step - 1] for step in range(1, len(times).bit_length())]
+    return sorted({edge for time in picked if (edge := _next_tick(time) if descending else time) is not None})
+
+
+def _reaches(leaf: _Row, since: datetime | None, until: datetime | None) -> bool:
+    first, last = leaf["first_occurred_at"], leaf["last_occurred_at"]
+    if first is None:
+        return True
+    return (until is None or first < until) and (since is None or last >= since)

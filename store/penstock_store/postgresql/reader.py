@@ -25,10 +25,10 @@ from penstock_store.postgresql._scan import Scan
 from penstock_store.postgresql._select import Statement, select_event
 from penstock_store.postgresql._windows import (
     AROUND,
-    CATALOGUE,
     Window,
-    catalogue_values,
-    hull_of,
+    catalogue,
+    catalogue_of_id,
+    window_around,
     windows_of,
 )
 from penstock_store.postgresql.reader_settings import ReaderSettings
@@ -38,7 +38,6 @@ __all__ = ["PostgresEventStore"]
 
 _NEWEST_FIRST: Final = QueryOptions(descending=True)
 _SAFE: Final = "SELECT penstock.safe_sequence()"
-_LAST: Final = "SELECT max(sequence) FROM penstock.events WHERE sequence > $1 AND sequence <= $2"
 _LONGEST_PAUSE: Final = 10.0  # seconds between a live reader's attempts while the server is away
 
 _log = structlog.get_logger(__name__)
@@ -88,14 +87,8 @@ class PostgresEventStore(DerivedReads):
                 f"limit is {limit:,}; a page holds at most {MAX_PAGE:,} events."
                 " Page by cursor, or use stream()."
             )
-        rows: list[asyncpg.Record] = []
         async with self._pool.call():
-            scan, _ceiling = await self._scan(options, chunk=limit + 1, limit=limit + 1)
-            statement = scan.first()
-            while statement is not None:
-                more = await self._fetch(statement)
-                rows += more
-                statement = scan.next(more)
+            rows = await self._rows(options, limit + 1)
         events = tuple(events_of(rows[:limit]))
         cursor = None
         if events:
@@ -111,7 +104,7 @@ class PostgresEventStore(DerivedReads):
         for window in await self._around(event_id):
             if found := await self._fetch(select_event(event_id, window)):
                 return next(events_of(found))
-        rows = await self._pool.fetch(CATALOGUE, catalogue_values(_NEWEST_FIRST, None))
+        rows = await self._pool.fetch(*catalogue_of_id(event_id))
         for window in windows_of(rows, _NEWEST_FIRST):
             if found := await self._fetch(select_event(event_id, window)):
                 return next(events_of(found))
@@ -175,12 +168,29 @@ class PostgresEventStore(DerivedReads):
                 yield Batch(events, follow.position)
         last = None
         if follow.filtered and scan.looks and not follow.ended:
-            last = (await self._pool.fetch(_LAST, (follow.position, ceiling)))[0][0]
+            last = await self._newest(follow.position, ceiling)
         follow.passed(last, ceiling)
         yield Batch((), follow.position)
 
+    async def _newest(self, after: int, up_to: int) -> int | None:
+        """The last sequence stored between the two, whatever the filters; None where there is none."""
+        options = QueryOptions(after_sequence=after, up_to_sequence=up_to, descending=True)
+        rows = await self._rows(options, 1)
+        return rows[0]["sequence"] if rows else None
+
+    async def _rows(self, options: QueryOptions, limit: int) -> list[asyncpg.Record]:
+        """The first `limit` of them."""
+        scan, _ceiling = await self._scan(options, chunk=limit, limit=limit)
+        rows: list[asyncpg.Record] = []
+        statement = scan.first()
+        while statement is not None:
+            more = await self._fetch(statement)
+            rows += more
+            statement = scan.next(more)
+        return rows
+
     async def _scan(self, options: QueryOptions, *, chunk: int, limit: int | None) -> tuple[Scan, int]:
-        rows = await self._pool.fetch(CATALOGUE, catalogue_values(options, options.position()))
+        rows = await self._pool.fetch(*catalogue(options, options.position()))
         ceiling: int = rows[0]["ceiling"]
         bounded = options.order_by is OrderBy.SEQUENCE and not options.descending
         windows = windows_of(rows, options)
@@ -211,7 +221,7 @@ class PostgresEventStore(DerivedReads):
             made = datetime.fromtimestamp((event_id.int >> 80) / 1_000, UTC)
         except (ValueError, OverflowError):  # 48 bits reach beyond the year 9999
             return []
-        return hull_of(await self._pool.fetch(AROUND, (made,)))
+        return window_around(await self._pool.fetch(AROUND, (made,)))
 
     async def _fetch(self, statement: Statement) -> list[asyncpg.Record]:
         return await self._pool.fetch(statement.text, statement.values)

@@ -14,8 +14,8 @@ DROP FUNCTION penstock.begin_import, penstock.finish_import, penstock.prepare_im
 
 DROP FUNCTION penstock.roll(), penstock.roll(timestamptz), penstock.ensure_partitions, penstock.create_partition, penstock.create_leaf_indexes;
 
-DROP FUNCTION penstock.close_partition, penstock.validate_partition, penstock.drop_partition;
+DROP FUNCTION penstock.close_partition, penstock.validate_partition, penstock.drop_partition, penstock.take_prints;
 
-DROP TABLE penstock.ingested, penstock.offsets, penstock.high_water, penstock.partitions, penstock.settings;
+DROP TABLE penstock.ingested, penstock.offsets, penstock.high_water, penstock.prints, penstock.partitions, penstock.settings;
 
 DROP SEQUENCE penstock.event_sequence;

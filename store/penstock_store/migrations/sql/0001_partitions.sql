@@ -154,6 +154,7 @@ BEGIN
         min_key = figures.k1, max_key = figures.k2
         WHERE name = _name;
     IF figures.rows > 0 THEN
+        PERFORM take_prints(_name);
         -- NOT VALID here: the exclusive lock lasts for a moment, validate_partition() scans without it.
         EXECUTE format(
             'ALTER TABLE penstock.%I ADD CONSTRAINT %I CHECK (sequence BETWEEN %s AND %s AND occurred_at BETWEEN %L AND %L) NOT VALID',
@@ -179,7 +180,7 @@ END
 $$;
 
 COMMENT ON FUNCTION penstock.close_partition IS
-    'Writes down the figures of a closed partition and bounds it by CHECK constraints, which prune reads by sequence and by '
+    'Writes down the figures and fingerprints of a closed partition and bounds it by CHECK constraints, which prune reads by sequence and by '
     'occurred_at. Call validate_partition() afterwards, in a transaction of its own.';
 
 CREATE FUNCTION penstock.drop_partition(_name text) RETURNS bigint
@@ -199,6 +200,7 @@ BEGIN
     END IF;
     EXECUTE format('ALTER TABLE penstock.events DETACH PARTITION penstock.%I', _name);
     EXECUTE format('DROP TABLE penstock.%I', _name);
+    DELETE FROM prints p WHERE p.leaf = _name;
     UPDATE partitions SET state = 'dropped', dropped_at = clock_timestamp() WHERE name = _name;
     RETURN leaf.rows;
 END

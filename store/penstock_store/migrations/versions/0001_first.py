@@ -26,6 +26,7 @@ def upgrade() -> None:
     _run(
         "0001_roles.sql",
         "0001_tables.sql",
+        "0001_prints.sql",
         "0001_partitions.sql",
         "0001_ingest.sql",
         "0001_replay.sql",
