@@ -8,9 +8,9 @@ from random import Random
 __all__ = ["new_id"]
 
 _VERSION_AND_VARIANT = 7 << 76 | 2 << 62
-# Ids have to differ, not to be secrets: a system call for each would be a fifth of the price. A child must not
-# repeat its parent's.
-_chance = Random()
+# Ids have to differ, not to be secrets: a system call for each would be a fifth of the price. A child must
+# not repeat its parent's.
+_chance = Random()  # noqa: S311 - as said
 os.register_at_fork(after_in_child=_chance.seed)
 
 
