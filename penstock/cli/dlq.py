@@ -36,6 +36,7 @@ __all__ = ["register"]
 
 _DEFAULT_LIMIT = 100
 _WIDE = 160  # columns of a table that goes into a file or a pipe
+_MESSAGE = 12  # cells that make a message worth showing
 _STATES = ("open", "redriven", "discarded")
 
 _dlq = typer.Typer(
@@ -96,6 +97,9 @@ def _list(
         note(f"{counted(shown, 'dead letter')}, and more follow: give --limit N (0: all).")
     elif not shown:
         note("No dead letters match.")
+        for queue in queues:
+            if not queue.exists():
+                note(f"There is no topic {queue.name}: no worker of {queue.topic} has made it yet.")
 
 
 @_dlq.command("show")
@@ -189,24 +193,29 @@ def _print(letters: "list[Letter]") -> None:
     from penstock.history.lines import printable
     from penstock.redaction import redact
 
-    records = max(len(str(one.place)) for one in letters)
-    causes = max(len(one.cause) for one in letters)
-    table = _table("record", "time (UTC)", "cause", "type", "tries", "state", "message")
-    for one in letters:
-        cells = (
-            str(one.place),
-            f"{one.at:%Y-%m-%d %H:%M:%S}",
-            one.cause,
-            one.event_type or "",
-            str(one.attempts),
-            one.state.value,
-            redact(one.message),
-        )
-        table.add_row(*(Text(printable(cell)) for cell in cells))
-    # What names a dead letter is never cut; the message is, first of all.
-    for column, least in zip(table.columns, (records, 19, causes, 4, 5, 9, 7), strict=True):
-        column.min_width = least
-    _console().print(table)
+    columns: dict[str, list[str]] = {
+        "record": [str(one.place) for one in letters],
+        "time (UTC)": [f"{one.at:%Y-%m-%d %H:%M:%S}" for one in letters],
+        "cause": [one.cause for one in letters],
+        "type": [one.event_type or "" for one in letters],
+        "tries": [str(one.attempts or "") for one in letters],
+        "state": ["" if one.state.value == "open" else one.state.value for one in letters],
+        "message": [redact(one.message) for one in letters],
+    }
+    # On a narrow terminal a column without news takes the message's place.
+    columns = {name: cells for name, cells in columns.items() if any(cells)}
+    console = _console()
+    fixed = [max(len(name), *map(len, cells)) for name, cells in columns.items() if name != "message"]
+    left = console.width - sum(fixed) - 2 * len(columns)
+    if left < _MESSAGE:
+        columns.pop("message", None)
+    table = _table(*columns)
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    # What names a dead letter is never cut; the message is.
+    for column, width in zip(table.columns, [*fixed, left], strict=False):
+        column.width = width
+    console.print(table)
 
 
 def _print_counts(found: "dict[str, Statistics]") -> None:

@@ -68,7 +68,7 @@ def redrive(
 
     selection = chosen(cause, type_, since, until, partition, offset, every=every)
     told = _Told(dry_run=dry_run)
-    with sigterm_interrupts(), opened(topic, kafka, registry, stack) as queues:
+    with sigterm_interrupts(), opened(topic, kafka, registry, stack, types=bool(type_) or dry_run) as queues:
         for queue in queues:
             rest = None if limit is None else limit - told.done
             if rest != 0:
@@ -106,7 +106,7 @@ def discard(
         raise typer.BadParameter("must not be empty", param_hint="--reason")
     selection = chosen(cause, type_, since, until, partition, offset, every=every)
     told = _Told(dry_run=dry_run)
-    with sigterm_interrupts(), opened(topic, kafka, registry, stack) as queues:
+    with sigterm_interrupts(), opened(topic, kafka, registry, stack, types=bool(type_) or dry_run) as queues:
         for queue in queues:
             rest = None if limit is None else limit - told.done
             if rest != 0:

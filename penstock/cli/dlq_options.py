@@ -171,8 +171,9 @@ def opened(
     stack: str | None,
     *,
     progress: bool = True,
+    types: bool = True,
 ) -> Iterator[Queues]:
-    """The queues of the topics that are named, else of those of the settings."""
+    """The queues of the topics that are named, else of the settings'. `types`: ask for event types."""
     settings = load_settings(
         topics=tuple(topic) if topic else None,
         kafka_bootstrap_servers=kafka,
@@ -192,7 +193,7 @@ def opened(
         # A bar and a table that grows on the same terminal would overwrite each other.
         with Watch("Reading dead letters", quiet=not progress and sys.stdout.isatty()) as watch:
             queues = [
-                DeadLetterQueue(workers, name, type_of=decoder.event_type, progress=watch)
+                DeadLetterQueue(workers, name, type_of=decoder.event_type if types else None, progress=watch)
                 for name in workers.topics
             ]
             yield Queues(queues, decoder)

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, write_to_textfile
+from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -20,7 +21,7 @@ from penstock_schemas import metric_defs
 __all__ = ["as_object", "sentence", "table", "write_metrics"]
 
 _OUTCOMES = ("stored", "duplicate", "conflict", "dead_lettered", "tombstone", "lost")
-_HEADINGS = {"dead_lettered": "dead", "duplicate": "dupl."}
+_HEADINGS = {"dead_lettered": "dead", "duplicate": "dupl.", "tombstone": "tomb."}
 
 
 def as_object(found: Reconciliation) -> dict[str, object]:
@@ -41,25 +42,28 @@ def as_object(found: Reconciliation) -> dict[str, object]:
 
 
 def table(found: Reconciliation) -> Table:
-    """A row for each partition, and their sum."""
+    """A row for each partition; columns that would hold zeros alone are left out."""
+    columns = {
+        "partition": [f"{line.topic}:{line.partition}" for line in found.lines],
+        "first": [f"{line.first:,}" for line in found.lines],
+        "position": ["-" if line.position is None else f"{line.position:,}" for line in found.lines],
+    }
+    for name in _OUTCOMES:
+        columns[_HEADINGS.get(name, name)] = [f"{getattr(line.counts, name):,}" for line in found.lines]
+    columns["gaps"] = [
+        f"{line.gaps + line.unverified:,}{'?' if line.unverified else ''}" for line in found.lines
+    ]
+    columns["waiting"] = [f"{line.waiting:,}" for line in found.lines]
+    columns = {name: cells for name, cells in columns.items() if name == "stored" or set(cells) - {"0"}}
     shown = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
-    columns = [_HEADINGS.get(name, name) for name in _OUTCOMES]
-    for column in ("partition", "first", "position", *columns, "gaps", "waiting", ""):
-        shown.add_column(
-            column, justify="left" if column in ("partition", "") else "right", no_wrap=True, overflow="fold"
-        )
-    for line in found.lines:
-        position = "" if line.position is None else f"{line.position:,}"
-        verdict = Text("; ".join(line.problems), style="red") if line.problems else Text("balanced")
-        shown.add_row(
-            f"{line.topic}:{line.partition}",
-            f"{line.first:,}",
-            position,
-            *(f"{getattr(line.counts, name):,}" for name in _OUTCOMES),
-            f"{line.gaps + line.unverified:,}{'?' if line.unverified else ''}",
-            f"{line.waiting:,}",
-            verdict,
-        )
+    for name, cells in columns.items():
+        justify: JustifyMethod = "left" if name == "partition" else "right"
+        width = max(len(name), *map(len, cells))
+        shown.add_column(name, justify=justify, no_wrap=True, min_width=width)
+    shown.add_column("", overflow="fold")
+    for line, *cells in zip(found.lines, *columns.values(), strict=True):
+        said = "; ".join(line.problems)
+        shown.add_row(*cells, Text(said or "balanced", style="red" if said else ""))
     return shown
 
 

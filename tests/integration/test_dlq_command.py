@@ -80,12 +80,16 @@ async def dead(
     return Commands(pipeline.topic, capsys)
 
 
-def test_list_names_each_with_its_cause_within_the_width(dead: Commands) -> None:
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_list_names_each_with_its_cause_within_the_width(
+    dead: Commands, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
     out, err = dead.run("list")
     lines = out.splitlines()
     assert lines[0].split()[:2] == ["record", "time"]
     assert len(lines) == 4
-    assert max(map(len, lines)) <= 100
+    assert max(map(len, lines)) <= width
     assert f"{dead.topic}:0@0" in lines[1]
     assert "key_conflict" in lines[1]
     assert "\x1b" not in out

@@ -183,9 +183,11 @@ class _Run:
             self._mark(producer, letters, sent, state, reason)
             producer.commit_transaction(-1)  # the rest of the transaction's time, as librdkafka advises
         except KafkaException as error:
-            with suppress(KafkaException):
-                producer.abort_transaction(1.0)
+            _abort(producer)
             raise self._fault(error.args[0]) from error
+        except KeyboardInterrupt:
+            _abort(producer)
+            raise
         return True
 
     def _send(self, producer: Producer, letters: Sequence[Letter]) -> dict[int, Message] | None:
@@ -269,6 +271,12 @@ class _Run:
             f"Kafka did not take the transaction: {error.str()}. What was done before stays done; the same "
             "command again does the rest"
         )
+
+
+def _abort(producer: Producer) -> None:
+    """What stays open holds up the topic's readers until the broker's own time limit."""
+    with suppress(KafkaException):
+        producer.abort_transaction(1.0)
 
 
 def _headers(letter: Letter) -> Any:
