@@ -2,7 +2,9 @@
 
 import asyncio
 
+import asyncpg
 import pytest
+from confluent_kafka import Producer
 
 from fixtures.consuming import SMALL, Pipeline, PipelineFactory, event
 from fixtures.replaying import refs, start_replay
@@ -170,3 +172,63 @@ async def test_a_stop_keeps_what_is_written_and_the_next_run_goes_on(make_pipeli
     assert 0 < stored < 300
     assert await start_replay(pipeline, bounds).end() is ReplayEnd.FINISHED
     assert await pipeline.keys() == [f"k{n}" for n in range(300)]
+
+
+async def test_a_gap_that_ends_in_offsets_without_records_is_closed(make_pipeline: PipelineFactory) -> None:
+    """Transactions leave markers: the last of them is no record, and the books must not call it missing."""
+    pipeline = make_pipeline(1)
+    producer = Producer({"bootstrap.servers": pipeline.kafka, "transactional.id": f"tx-{pipeline.topic}"})
+    producer.init_transactions(30)
+    for aborted in (False, True, False, True):
+        producer.begin_transaction()
+        for key, value in pipeline.values(10, start=1000 if aborted else 0):
+            producer.produce(pipeline.topic, key=key, value=value)
+        assert producer.flush(30) == 0
+        (producer.abort_transaction if aborted else producer.commit_transaction)(30)
+    pipeline.produce(pipeline.values(1, start=50))
+    worker = pipeline.start()
+    await pipeline.ingested(21)
+    await worker.stop()
+    before = await pipeline.books()
+    (ref,) = refs(pipeline, 1)
+    await _forget(pipeline, events=True)
+    # ends before an aborted transaction's last record: nothing of it is ever seen
+    for bounds in ((0, 42), (42, 44), WHOLE):
+        assert await start_replay(pipeline, {ref: bounds}).end() is ReplayEnd.FINISHED
+        rest = start_replay(pipeline, {ref: bounds})
+        assert await rest.end() is ReplayEnd.FINISHED
+        assert rest.written == [], "nothing is left to read"
+    assert await pipeline.books() == before
+    ranges = await _ranges(pipeline)
+    assert (ranges[0][1], ranges[-1][2]) == (0, 45)
+
+
+async def test_what_retention_dropped_comes_back_only_when_asked_for(
+    make_pipeline: PipelineFactory, admin: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    pipeline = make_pipeline(1)
+    pipeline.produce(pipeline.values(50))
+    worker = pipeline.start()
+    await pipeline.ingested(50)
+    await worker.stop()
+    leaf = await admin.fetchval("SELECT name FROM penstock.partitions WHERE state = 'current'")
+    await admin.execute("SELECT penstock.ensure_partitions(2)")
+    await admin.execute("SELECT penstock.roll(clock_timestamp() + interval '1 day')")
+    await admin.execute(f"SELECT penstock.close_partition('{leaf}')")
+    await admin.execute(f"SELECT penstock.drop_partition('{leaf}')")
+    (ref,) = refs(pipeline, 1)
+    replay = start_replay(pipeline, {ref: WHOLE})
+    assert await replay.end() is ReplayEnd.FINISHED
+    assert replay.written == []
+    assert await pipeline.keys() == []
+    part = start_replay(pipeline, {ref: (10, 50)}, expired=True)
+    assert await part.end() is ReplayEnd.FINISHED
+    assert part.written == [], "a range is read again as a whole or not at all"
+    assert await start_replay(pipeline, {ref: WHOLE}, expired=True).end() is ReplayEnd.FINISHED
+    assert await pipeline.keys() == [f"k{n}" for n in range(50)]
+    assert (await pipeline.books())["stored"] == 50
+    again = start_replay(pipeline, {ref: WHOLE}, expired=True)
+    assert await again.end() is ReplayEnd.FINISHED
+    assert again.written == []
+    runs = await pipeline.rows("SELECT reopened, stored FROM penstock.replays ORDER BY id")
+    assert [tuple(row) for row in runs] == [(0, 0), (0, 0), (50, 50), (0, 0)]
