@@ -6,6 +6,8 @@ embedders construct it; commands call `load_settings`.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -24,9 +26,19 @@ from penstock._stack_file import stack_values
 from penstock.errors import SettingsError
 from penstock.redaction import redact, redact_config
 
-__all__ = ["DatabaseRole", "Settings", "load_settings"]
+__all__ = [
+    "FILE",
+    "DatabaseRole",
+    "Settings",
+    "SettingsLayers",
+    "faults_of",
+    "load_settings",
+    "read_layers",
+    "settings_of",
+]
 
-_FILE = "penstock.toml"
+FILE = "penstock.toml"
+_EVENT_STORE = "penstock_event_store"
 # With one of these given, a stack that was named need not run: its servers may all be other people's.
 _ADDRESSES = frozenset({
     "kafka_bootstrap_servers",
@@ -101,6 +113,11 @@ class Settings(BaseSettings):
     timeout_seconds: float = Field(
         default=10.0, gt=0, le=600, description="deadline of one request to a server"
     )
+    event_store: dict[str, Any] = Field(
+        default_factory=dict,
+        repr=False,
+        description="backend and settings of the event store, as a table; see penstock_store.configuration",
+    )
     metrics_host: str = Field(default="127.0.0.1", description="address of /metrics, /livez and /readyz")
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="auto: console on a terminal"
@@ -166,9 +183,33 @@ class Settings(BaseSettings):
         for name in type(self).model_fields:
             value = getattr(self, name)
             if isinstance(value, SecretStr):
-                value = redact(value.get_secret_value())
-            shown[name] = redact_config(value) if name == "kafka_config" else value
+                value = redact(value.get_secret_value()) if "://" in value.get_secret_value() else "***"
+            shown[name] = _masked(value) if isinstance(value, dict) else value
         return shown
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsLayers:
+    """What each source says, the strongest first. `path`: of the file, which need not be there."""
+
+    path: Path
+    by_source: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def file(self) -> Mapping[str, Any]:
+        """What penstock.toml says."""
+        return self.by_source[FILE]
+
+    def source(self, name: str) -> str:
+        """Where the setting's value comes from."""
+        return next((source for source, values in self.by_source.items() if name in values), "default")
+
+    def merged(self) -> dict[str, Any]:
+        """The value of each setting that somebody gave."""
+        merged: dict[str, Any] = {}
+        for layer in self.by_source.values():
+            merged = {**layer, **merged}
+        return merged
 
 
 def load_settings(
@@ -185,27 +226,55 @@ def load_settings(
     Raises `SettingsError`, which says for each wrong key where it was read, and `StackError`, also where the
     stack that an option or the environment names is not running and no other address is given.
     """
-    folder = _project() if root is None else root
+    return settings_of(read_layers(root=root, environ=environ, servers=servers, **options))
+
+
+def read_layers(
+    *,
+    root: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    servers: bool = True,
+    **options: Any,
+) -> SettingsLayers:
+    """What each source says, unchecked. Raises as `load_settings`, where a source cannot be read."""
+    path = (_project() if root is None else root) / FILE
     given = {name: value for name, value in options.items() if value is not None}
     layers: dict[str, Mapping[str, Any]] = {"option": given}
     try:
         layers["environment"] = _from_environment(environ)
-        layers[_FILE] = TomlConfigSettingsSource(Settings, folder / _FILE)()
-        if servers:
-            named = {**layers[_FILE], **layers["environment"], **given}
-            asked = "stack" in given or "stack" in layers["environment"]
-            needed = asked and named.keys().isdisjoint(_ADDRESSES)
-            layers["the stack's file"] = stack_values(str(named.get("stack", "local")), folder, needed=needed)
-        merged: dict[str, Any] = {}
-        for layer in layers.values():
-            merged = {**layer, **merged}
-        return Settings(**merged)
-    except ValidationError as error:
-        raise SettingsError(_explain(error, layers)) from None  # the cause's text may hold the value
+        layers[FILE] = TomlConfigSettingsSource(Settings, path)()
     except (OSError, ValueError) as error:  # unreadable file; TOML or JSON syntax
         raise SettingsError(
-            redact(f"The settings cannot be read: {error}. Correct {folder / _FILE} or PENSTOCK_….")
+            redact(f"The settings cannot be read: {error}. Correct {path} or PENSTOCK_….")
         ) from None
+    if servers:
+        named = {**layers[FILE], **layers["environment"], **given}
+        asked = "stack" in given or "stack" in layers["environment"]
+        needed = asked and named.keys().isdisjoint(_ADDRESSES)
+        stack = str(named.get("stack", "local"))
+        layers["the stack's file"] = stack_values(stack, path.parent, needed=needed)
+    return SettingsLayers(path, layers)
+
+
+def settings_of(layers: SettingsLayers) -> Settings:
+    """Raises `SettingsError`, which names each wrong key and where it was read."""
+    try:
+        return Settings(**layers.merged())
+    except ValidationError as error:
+        lines = "; ".join(
+            f"{key} (from {source}): {problem}" for key, source, problem in _faults(error, layers)
+        )
+    # outside of the block: the cause's text may hold the value
+    raise SettingsError(f"The settings are wrong. {lines}. Known keys: `penstock config show`.")
+
+
+def faults_of(layers: SettingsLayers) -> list[tuple[str, str, str]]:
+    """Each wrong key, as it is spelt there, its source, and what is wrong with it."""
+    try:
+        Settings(**layers.merged())
+    except ValidationError as error:
+        return _faults(error, layers)
+    return []
 
 
 def _project() -> Path:
@@ -218,19 +287,26 @@ def _from_environment(environ: Mapping[str, str] | None) -> dict[str, Any]:
     source = EnvSettingsSource(Settings)
     if environ is not None:
         source.env_vars = {name.lower(): value for name, value in environ.items()}
+    # Its variables are PENSTOCK_EVENT_STORE_…, one for each setting: the store reads them.
+    source.env_vars = {name: value for name, value in source.env_vars.items() if name != _EVENT_STORE}
     return {name: value for name, value in source().items() if value != ""}
 
 
-def _explain(error: ValidationError, layers: Mapping[str, Mapping[str, Any]]) -> str:
-    lines = []
+def _faults(error: ValidationError, layers: SettingsLayers) -> list[tuple[str, str, str]]:
+    found = []
     for fault in error.errors(include_input=False, include_url=False, include_context=False):
         key = str(fault["loc"][0]) if fault["loc"] else "settings"
-        layer = next((name for name, values in layers.items() if key in values), "the defaults")
-        spelt = f"PENSTOCK_{key.upper()}" if layer == "environment" else key
-        text = (
-            "unknown key"
-            if fault["type"] == "extra_forbidden"
-            else fault["msg"].removeprefix("Value error, ")
-        )
-        lines.append(f"{spelt} (from {layer}): {text}")
-    return f"The settings are wrong. {'; '.join(lines)}. Known keys: `penstock doctor --settings`."
+        source = layers.source(key)
+        spelt = f"PENSTOCK_{key.upper()}" if source == "environment" else key
+        problem = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            close = get_close_matches(key, list(Settings.model_fields), 1)
+            problem = f"unknown key; did you mean {close[0]}?" if close else "unknown key"
+        found.append((spelt, source, problem))
+    return found
+
+
+def _masked(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {name: _masked(one) for name, one in redact_config(value).items()}
+    return [_masked(one) for one in value] if isinstance(value, list) else value

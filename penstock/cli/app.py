@@ -11,8 +11,9 @@ import typer
 from penstock.cli.exit_codes import ExitCode
 from penstock.cli.failures import report
 from penstock.cli.options import LogFormatOption, LogLevelOption
+from penstock.errors import SettingsError
 from penstock.logging import configure_logging
-from penstock.settings import load_settings
+from penstock.settings import Settings, load_settings
 
 __all__ = ["MODULES", "build", "run"]
 
@@ -21,6 +22,7 @@ MODULES = (
     "demo",
     "stack",
     "doctor",
+    "config",
     "emit",
     "events",
     "worker",
@@ -45,13 +47,19 @@ def _show_version(wanted: bool) -> None:
 
 
 def _root(
+    context: typer.Context,
     log_format: LogFormatOption = None,
     log_level: LogLevelOption = None,
     _version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    settings = load_settings(servers=False, log_format=log_format, log_level=log_level)
+    try:
+        settings = load_settings(servers=False, log_format=log_format, log_level=log_level)
+    except SettingsError:
+        if context.invoked_subcommand != "config":  # which says more of what is wrong
+            raise
+        settings = Settings()
     configure_logging(settings.log_format, settings.log_level)
 
 

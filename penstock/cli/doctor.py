@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import Sequence
-from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -19,7 +18,7 @@ from penstock.cli.options import (
     StackOption,
     TopicsOption,
 )
-from penstock.settings import Settings, load_settings
+from penstock.settings import load_settings
 
 __all__ = ["register"]
 
@@ -34,10 +33,6 @@ def register(app: typer.Typer) -> None:
 def _doctor(
     topic: TopicsOption = None,
     as_json: JsonOption = False,
-    show_settings: Annotated[
-        bool,
-        typer.Option("--settings", help="Show every setting and its value instead; passwords are masked."),
-    ] = False,
     kafka: KafkaOption = None,
     database_url: DatabaseOption = None,
     registry: RegistryOption = None,
@@ -54,9 +49,6 @@ def _doctor(
         schema_registry_url=registry,
         stack=stack,
     )
-    if show_settings:
-        _show(settings, as_json=as_json)
-        return
     from penstock.doctor import Status, examine, summary, worst
 
     findings = asyncio.run(examine(settings))
@@ -86,19 +78,3 @@ def _print(lines: Sequence[tuple[str, str, str, str, str]]) -> None:
     console.print(
         f"\n{counts['ok']} ok, {counts['warn']} to look at, {counts['fail']} failed.", highlight=False
     )
-
-
-def _show(settings: Settings, *, as_json: bool) -> None:
-    shown = settings.shown()
-    if as_json:
-        typer.echo(json.dumps(shown))
-        return
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for column in ("setting", "value", "meaning"):
-        table.add_column(column, overflow="fold")
-    for name, value in shown.items():
-        text = ", ".join(value) if isinstance(value, tuple) else "" if value is None else str(value)
-        table.add_row(
-            name, Text(text), Text(type(settings).model_fields[name].description or "", style="dim")
-        )
-    Console().print(table)

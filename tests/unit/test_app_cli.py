@@ -326,7 +326,7 @@ def test_wrong_settings_name_the_key_and_end_with_their_code(tmp_path: Path) -> 
 
 def test_settings_are_shown_without_passwords(tmp_path: Path) -> None:
     url = f"postgresql://u:{SECRET}@h/d"
-    done = penstock("doctor", "--settings", "--json", cwd=tmp_path, PENSTOCK_WORKER_DATABASE_URL=url)
+    done = penstock("config", "show", "--json", cwd=tmp_path, PENSTOCK_WORKER_DATABASE_URL=url)
     assert done.returncode == ExitCode.OK
     assert SECRET not in done.stdout
     assert "postgresql://u:***@h/d" in done.stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from penstock_store.backends import takes
 from penstock_store.kurrentdb.settings import KurrentSettings
 from penstock_store.store_errors import UnknownBackend
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["KurrentSettings", "create"]
 
 
+@takes(KurrentSettings)
 def create(**settings: Any) -> KurrentEventStore:
     """The entry points `kurrentdb` and `eventstore`; takes the fields of `KurrentSettings`."""
     if find_spec("kurrentdbclient") is None:

@@ -19,6 +19,7 @@ from penstock_store._common import EVERYTHING, snapshot_json
 from penstock_store._consuming import Consuming
 from penstock_store._meter import Meter
 from penstock_store.appending import AppendResult, prepare
+from penstock_store.backends import takes
 from penstock_store.checkpoint_records import CheckpointRecords
 from penstock_store.contract import Page, QueryOptions
 from penstock_store.errors import StoreError
@@ -228,6 +229,7 @@ class PostgresStore(PostgresEventStore, Consuming):
                 return
 
 
+@takes(StoreSettings)
 def create(**settings: Any) -> PostgresStore:
     """The entry points `postgresql` and `postgres`; takes the fields of `StoreSettings`."""
     return PostgresStore(StoreSettings(**settings))
