@@ -34,6 +34,17 @@ __all__ = [
     "RETENTION_LAST_RUN",
     "RETENTION_PARTITIONS",
     "RETENTION_RUN_SECONDS",
+    "STORE",
+    "STORE_APPENDED",
+    "STORE_CALLS",
+    "STORE_CALL_SECONDS",
+    "STORE_CIRCUIT",
+    "STORE_CIRCUIT_OPENED",
+    "STORE_DUPLICATES",
+    "STORE_ERRORS",
+    "STORE_EVENTS",
+    "STORE_LAST_SEQUENCE",
+    "STORE_STORAGE_BYTES",
     "WORKER",
     "WORKER_BATCHES",
     "WORKER_BATCH_AGE",
@@ -336,4 +347,45 @@ REGISTRY_SCHEMAS = _gauge("penstock_registry_schemas", "Schemas registered.")
 
 REGISTRY = (REGISTRY_REQUESTS, REGISTRY_REQUEST_SECONDS, REGISTRY_SCHEMAS)
 
-ALL = (BUILD_INFO, *WORKER, *PRODUCER, *RETENTION, *RECONCILE, *REGISTRY)
+STORE_APPENDED = _counter("penstock_store_appended_total", "Events stored by this process.", "backend")
+STORE_DUPLICATES = _counter(
+    "penstock_store_duplicates_total", "Events appended whose key was stored already.", "backend"
+)
+STORE_ERRORS = _counter("penstock_store_errors_total", "Calls of the event store that raised.", "backend")
+STORE_CALLS = _counter(
+    "penstock_store_calls_total", "Calls of the event store: append, query.", "backend", "operation"
+)
+STORE_CALL_SECONDS = _gauge(
+    "penstock_store_call_seconds",
+    "Percentiles of the time of the latest 1,024 calls of a kind.",
+    "backend",
+    "operation",
+    "quantile",
+)
+STORE_CIRCUIT = _gauge(
+    "penstock_store_circuit",
+    "1 at the state of the circuit breaker: closed, open (calls fail at once), half_open.",
+    "backend",
+    "state",
+)
+STORE_CIRCUIT_OPENED = _counter(
+    "penstock_store_circuit_opened_total", "How often the server was given up for a while.", "backend"
+)
+STORE_EVENTS = _gauge("penstock_store_events", "Events that the store holds.", "backend")
+STORE_STORAGE_BYTES = _gauge("penstock_store_storage_bytes", "Bytes on disk, indexes included.", "backend")
+STORE_LAST_SEQUENCE = _gauge("penstock_store_last_sequence", "The highest sequence to be seen.", "backend")
+
+STORE = (
+    STORE_APPENDED,
+    STORE_DUPLICATES,
+    STORE_ERRORS,
+    STORE_CALLS,
+    STORE_CALL_SECONDS,
+    STORE_CIRCUIT,
+    STORE_CIRCUIT_OPENED,
+    STORE_EVENTS,
+    STORE_STORAGE_BYTES,
+    STORE_LAST_SEQUENCE,
+)
+
+ALL = (BUILD_INFO, *WORKER, *PRODUCER, *RETENTION, *RECONCILE, *REGISTRY, *STORE)
