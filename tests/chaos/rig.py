@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import asyncpg
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
+from pydantic import SecretStr
 
 from chaos.load import events
 from chaos.victim import LATE
@@ -29,6 +30,8 @@ from fixtures.registries import serving_registry
 from fixtures.tcp_proxy import TcpProxy, proxied
 from fixtures.waiting import wait_for_async
 from fixtures.workers import WorkerProcess
+from penstock.reconcile import Scope, reconcile
+from penstock.settings import Settings
 from penstock_producer import Producer
 from penstock_store.driver import DRIVER_ERRORS
 
@@ -163,15 +166,15 @@ class Rig:
         await asyncio.to_thread(self.oracle.emit, self.producer, chosen, DEADLINE)
 
     @contextlib.asynccontextmanager
-    async def load(self, pace: float = _PACE) -> AsyncIterator[None]:
-        """Emit steadily for as long as the block lasts."""
+    async def load(self, *, flat_out: bool = False) -> AsyncIterator[None]:
+        """Emit for as long as the block lasts, steadily or as fast as it goes."""
         stopping = asyncio.Event()
 
         async def feed() -> None:
             while not stopping.is_set():
-                await self.emit(_CHUNK)
+                await self.emit(_CHUNK * 10 if flat_out else _CHUNK)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stopping.wait(), pace)
+                    await asyncio.wait_for(stopping.wait(), 0 if flat_out else _PACE)
 
         feeding = asyncio.create_task(feed())
         try:
@@ -236,6 +239,18 @@ class Rig:
         assert stale is not None, "PostgreSQL is away"
         found.stale_rows = stale
         return found
+
+    async def reconcile(self) -> None:
+        """A fault where `penstock reconcile --deep` would not say that the books balance."""
+        settings = Settings(
+            kafka_bootstrap_servers=self.site.kafka,
+            reader_database_url=SecretStr(self.site.database.reader_url),
+            topics=(self.topic,),
+            group_id=self.group,
+        )
+        found = await reconcile(settings, Scope(deep=True))
+        if not found.balanced:
+            self.faults.append(f"the reconciliation does not balance: {found.problems}")
 
     def latest_call(self) -> float:
         """Seconds after its deadline at which the latest of all calls to PostgreSQL returned."""

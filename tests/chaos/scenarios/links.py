@@ -28,7 +28,6 @@ async def _database_link(rig: Rig, cycles: int) -> None:
     with rig.database_link() as (link, url):
         async with rig.load():
             worker = await rig.ready(rig.start(database=url, sink=_DEADLINES))
-            files = _open_files(worker)
             for number in range(cycles):
                 mode = (*_MODES, "lost answer")[number % (len(_MODES) + 1)]
                 await rig.stored(500 * (number + 1))
@@ -41,11 +40,11 @@ async def _database_link(rig: Rig, cycles: int) -> None:
                 await rig.recovered(began)
                 rig.notes[mode] = rig.notes.get(mode, 0) + 1
         await rig.settle()
-        await _check_leaks(rig, worker, files)
+        await _check_leaks(rig, worker, link)
         await rig.end(worker)
 
 
-async def _check_leaks(rig: Rig, worker: WorkerProcess, files: int) -> None:
+async def _check_leaks(rig: Rig, worker: WorkerProcess, link: TcpProxy) -> None:
     async def few() -> bool:
         return bool((await rig.fetchval(_BACKENDS) or 0) <= _EACH)
 
@@ -53,8 +52,8 @@ async def _check_leaks(rig: Rig, worker: WorkerProcess, files: int) -> None:
         await rig.until(few, "the connections that were given up to end", 30)
     except AssertionError:
         rig.faults.append(f"{await rig.fetchval(_BACKENDS)} connections to PostgreSQL are left open")
-    if (more := _open_files(worker) - files) > _EACH:
-        rig.faults.append(f"the worker holds {more} more files open than before")
+    if (held := _sockets(worker, link.port)) > _EACH:
+        rig.faults.append(f"the worker holds {held} sockets to PostgreSQL")
     rig.notes["latest_call_s"] = rig.latest_call()
     if rig.latest_call() > _LATE:
         rig.faults.append(f"a call returned {rig.latest_call()} s after its deadline")
@@ -81,8 +80,12 @@ async def _for_a_while(rig: Rig, link: TcpProxy, mode: str) -> None:
     link.heal()
 
 
-def _open_files(worker: WorkerProcess) -> int:
-    return len(list(Path(f"/proc/{worker.pid}/fd").iterdir()))
+def _sockets(worker: WorkerProcess, port: int) -> int:
+    """How many of the process's sockets lead to a port, in whatever state."""
+    process = Path(f"/proc/{worker.pid}")
+    lines = [line.split() for line in (process / "net/tcp").read_text().splitlines()[1:]]
+    wanted = {f"socket:[{line[9]}]" for line in lines if int(line[2].split(":")[1], 16) == port}
+    return sum(str(entry.readlink()) in wanted for entry in (process / "fd").iterdir())
 
 
 SCENARIOS = (

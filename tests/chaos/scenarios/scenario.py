@@ -50,6 +50,7 @@ class Scenario:
             await rig.settle()
             await rig.emit(1)  # a fresh event passes
             await rig.settle()
+            await rig.reconcile()
             await rig.end(*rig.alive)
         except Exception as error:  # whatever it is, the other scenarios have still to be run
             why = str(error) if isinstance(error, AssertionError) else traceback.format_exc()

@@ -58,7 +58,7 @@ async def _backpressure(rig: Rig, cycles: int) -> None:
     worker = await rig.ready(rig.start(batch=2000))
     members, peak = await asyncio.to_thread(rig.members), 0.0
     for cycle in range(cycles):
-        async with rig.load(pace=0):
+        async with rig.load(flat_out=True):
             await rig.stored(2000 * (cycle + 1))
             before = worker.resident_mib()
             await asyncio.to_thread(rig.server.stop)
