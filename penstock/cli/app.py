@@ -29,6 +29,7 @@ MODULES = (
     "dlq",
     "replay",
     "reconcile",
+    "projection",
     "retention",
     "migrate",
     "registry",

@@ -40,6 +40,8 @@ CODES: dict[str, ExitCode] = {
     "penstock_store.errors.MigrationError": ExitCode.REFUSED,
     "penstock_store.errors.SinkBroken": ExitCode.REFUSED,
     "penstock_store.errors.TopicRecreated": ExitCode.LOSS,
+    "penstock_store.checkpoint_errors.CheckpointHeld": ExitCode.UNAVAILABLE,
+    "penstock_store.checkpoint_errors.InvalidProjection": ExitCode.USAGE,
     "penstock_store.errors.StoreError": ExitCode.FAILED,
     "penstock_consumer.errors.Unavailable": ExitCode.UNAVAILABLE,
     "penstock_consumer.errors.SourceFailed": ExitCode.REFUSED,

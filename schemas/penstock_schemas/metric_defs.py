@@ -16,6 +16,12 @@ __all__ = [
     "PRODUCER_DELIVERED",
     "PRODUCER_EMITTED",
     "PRODUCER_FAILED",
+    "PROJECTION",
+    "PROJECTION_EVENTS",
+    "PROJECTION_LAG_EVENTS",
+    "PROJECTION_LAG_SECONDS",
+    "PROJECTION_POSITION",
+    "PROJECTION_STOPPED",
     "RECONCILE",
     "RECONCILE_BALANCED",
     "RECONCILE_LAST_RUN",
@@ -332,6 +338,34 @@ RECONCILE = (
     RECONCILE_RECORDS,
     RECONCILE_WAITING,
     RECONCILE_LAST_RUN,
+)
+
+_PROJECTION = ("projection",)
+
+PROJECTION_EVENTS = _counter("penstock_projection_events_total", "Events that were folded.", *_PROJECTION)
+PROJECTION_POSITION = _gauge(
+    "penstock_projection_position", "Sequence up to which everything is folded.", *_PROJECTION
+)
+PROJECTION_LAG_EVENTS = _gauge(
+    "penstock_projection_lag_events",
+    "Sequences between the position and the newest event; 0 where no event waits.",
+    *_PROJECTION,
+)
+PROJECTION_LAG_SECONDS = _gauge(
+    "penstock_projection_lag_seconds",
+    "Age of the oldest event that is not folded; 0 where none waits.",
+    *_PROJECTION,
+)
+PROJECTION_STOPPED = _gauge(
+    "penstock_projection_stopped", "1 where a handler's fault stopped the projection.", *_PROJECTION
+)
+
+PROJECTION = (
+    PROJECTION_EVENTS,
+    PROJECTION_POSITION,
+    PROJECTION_LAG_EVENTS,
+    PROJECTION_LAG_SECONDS,
+    PROJECTION_STOPPED,
 )
 
 REGISTRY_REQUESTS = _counter(
