@@ -102,6 +102,11 @@ fuzz: $(SYNCED) $(ATHERIS) ## Decoder and COPY rows by coverage (RUNS=1000000), 
 	@PYTHONPATH=tests $(BIN)/python -m fuzz --atheris $(ATHERIS) --workers $(WORKERS) --runs $(RUNS)
 	@$(BIN)/pytest -n $(WORKERS) --hypothesis-profile=fuzz tests/property
 
+.PHONY: history
+history: $(SYNCED) ## A history in files and in PostgreSQL: equal answers to 1,000 queries (FILE=events.jsonl.gz)
+	@$(BIN)/python -m penstock.stack
+	@HISTORY_FILE="$(if $(FILE),$(abspath $(FILE)))" $(BIN)/pytest -q -s -o faulthandler_timeout=7200 tests/acceptance/test_history.py
+
 .PHONY: format
 format: $(SYNCED) ## Format the code and mend what ruff can mend
 	@$(BIN)/ruff check --fix --quiet .

@@ -31,6 +31,7 @@ MODULES = (
     "reconcile",
     "projection",
     "retention",
+    "store",
     "migrate",
     "registry",
 )

@@ -118,7 +118,7 @@ async def create_event_journal(
 ) -> EventJournal:
     """A journal that is ready to use.
 
-    While a file journal moves to PostgreSQL, EVENT_JOURNAL_MIRROR=postgres, beside EVENT_JOURNAL_BACKEND=file,
+    While a file journal moves to PostgreSQL, EVENT_JOURNAL_MIRROR=postgres beside EVENT_JOURNAL_BACKEND=file
     brings what is appended to DATABASE_URL too; the files stay the truth. See `migrate_file_to_postgres`.
 
     `backend`: `file` or `postgres`; else what EVENT_JOURNAL_BACKEND says in `environ` (the process's own

@@ -72,7 +72,7 @@ async def test_a_copy_holds_the_same_events_in_the_same_places(pair: Pair) -> No
     report = await copy_events(source, target, batch_size=50)
     assert (report.stored, report.duplicates, report.conflicts) == (230, 0, 0)
     assert report.sequences_kept == 230  # a source without gaps numbers the same way everywhere
-    found = await compare_stores(source, target)
+    found = await compare_stores(source, target, patience=0.2)
     assert found.equal
     assert found.same_order
     assert found.same_sequences
@@ -88,7 +88,7 @@ async def test_a_repeat_copies_what_is_new(pair: Pair) -> None:
     assert (again.start, again.stored, again.duplicates) == (90, 30, 0)
     nothing = await copy_events(source, target)
     assert (nothing.stored, nothing.duplicates, nothing.position) == (0, 0, 120)
-    assert (await compare_stores(source, target)).equal
+    assert (await compare_stores(source, target, patience=0.2)).equal
 
 
 async def test_a_dry_run_counts_and_changes_nothing(pair: Pair) -> None:
@@ -119,14 +119,14 @@ async def test_it_goes_on_after_being_cancelled_in_any_batch(pair: Pair) -> None
         held = await _all(target)  # a beginning of the source, whatever was under way
         assert [e.event_id for e in held] == [e.event_id for e in (await _all(source))[: len(held)]]
     await copy_events(source, target, batch_size=10)
-    assert (await compare_stores(source, target)).equal
+    assert (await compare_stores(source, target, patience=0.2)).equal
 
 
 async def test_two_copies_at_once_store_each_event_once(pair: Pair) -> None:
     source, target = pair
     await _fill(source, 200)
     await asyncio.gather(*(copy_events(source, target, batch_size=size) for size in (7, 10)))
-    found = await compare_stores(source, target)
+    found = await compare_stores(source, target, patience=0.2)
     assert found.equal
     assert found.same_order
 
@@ -142,7 +142,7 @@ async def test_a_target_with_events_of_its_own_takes_the_others(pair: Pair) -> N
     assert not plan.keeps_sequences
     report = await copy_events(source, target, batch_size=20)
     assert (report.stored, report.duplicates) == (49, 1)
-    found = await compare_stores(source, target)
+    found = await compare_stores(source, target, patience=0.2)
     assert found.complete
     assert not found.equal
     assert (found.missing, found.extra) == (0, 1)
@@ -156,12 +156,12 @@ async def test_what_is_missing_in_between_is_found_from_the_start(pair: Pair) ->
     kept = [Event(**{n: getattr(e, n) for n in Event.model_fields}) for e in events if e.sequence != 11]
     await target.append_batch(kept)
     await copy_events(source, target)
-    found = await compare_stores(source, target)
+    found = await compare_stores(source, target, patience=0.2)
     assert (found.missing, found.examples) == (1, (f"missing {events[10].event_id}",))
     report = await copy_events(source, target, from_start=True)
     assert (report.stored, report.duplicates) == (1, 29)
-    assert (await compare_stores(source, target)).equal
-    assert not (await compare_stores(source, target)).same_order
+    assert (await compare_stores(source, target, patience=0.2)).equal
+    assert not (await compare_stores(source, target, patience=0.2)).same_order
 
 
 async def test_a_key_that_stands_for_something_else_stops_or_is_left_out(pair: Pair) -> None:
@@ -174,7 +174,7 @@ async def test_a_key_that_stands_for_something_else_stops_or_is_left_out(pair: P
         await copy_events(source, target)
     report = await copy_events(source, target, skip_conflicts=True)
     assert (report.stored, report.conflicts) == (4, 1)
-    found = await compare_stores(source, target)
+    found = await compare_stores(source, target, patience=0.2)
     assert (found.missing, found.extra) == (1, 1)
 
 
@@ -185,7 +185,7 @@ async def test_an_event_that_differs_is_named(pair: Pair) -> None:
     changed = [Event(**{n: getattr(e, n) for n in Event.model_fields}) for e in events]
     changed[4] = changed[4].model_copy(update={"metadata": {"changed": 1}})
     await target.append_batch(changed)
-    found = await compare_stores(source, target)
+    found = await compare_stores(source, target, patience=0.2)
     assert (found.different, found.examples) == (1, (f"different {events[4].event_id}",))
     assert not found.complete
 

@@ -29,9 +29,11 @@ class Standing:
         return Standing(after=after, last=max(last, self.last), keeps=self.keeps)
 
 
-async def last_event(store: EventReader, *, skip_corrupted: bool = False) -> RecordedEvent | None:
-    """The newest event by sequence."""
-    page = await store.get_events(_NEWEST.replace(skip_corrupted=skip_corrupted))
+async def last_event(
+    store: EventReader, *, up_to: int | None = None, skip_corrupted: bool = False
+) -> RecordedEvent | None:
+    """The newest event by sequence, not above `up_to`."""
+    page = await store.get_events(_NEWEST.replace(up_to_sequence=up_to, skip_corrupted=skip_corrupted))
     return page.events[0] if page.events else None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable
-from contextlib import aclosing, closing
+from contextlib import aclosing, closing, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 from uuid import UUID
@@ -19,6 +19,7 @@ __all__ = ["Comparison", "compare_stores"]
 
 _SHOWN: Final = 20
 _TELL_EVERY: Final = 5_000  # events
+_LOOK_EVERY: Final = 0.1  # seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,18 +58,22 @@ async def compare_stores(
     source: EventReader,
     target: EventReader,
     *,
+    up_to: int | None = None,
+    patience: float = 5.0,
     skip_corrupted: bool = False,
     on_progress: Callable[[int], object] | None = None,
 ) -> Comparison:
     """Read both once, at the same time; twice where they differ, to say by what. Events may go on arriving.
 
+    What the source holds up to sequence `up_to`, by default its newest now, has to be in the target, for
+    whose mirror or copy it waits `patience` seconds.
     Memory is constant; differing stores need a temporary file of about 60 bytes an event. `on_progress` gets
     the number of events read so far. Raises `StoreError`.
     """
     # In this order: what the target holds by now is of the source up to `newest`, or is not of the source.
     there = await last_event(target, skip_corrupted=skip_corrupted)
-    newest = await last_event(source, skip_corrupted=skip_corrupted)
-    arrived = await target.get_event(newest.event_id) if newest is not None else None
+    newest = await last_event(source, up_to=up_to, skip_corrupted=skip_corrupted)
+    arrived = await _arrival(target, newest, patience)
     ends = (
         QueryOptions(up_to_sequence=_newest(newest), skip_corrupted=skip_corrupted),
         QueryOptions(up_to_sequence=_newest(there, arrived), skip_corrupted=skip_corrupted),
@@ -90,6 +95,22 @@ async def compare_stores(
         different=found.different,
         examples=tuple(found.examples),
     )
+
+
+async def _arrival(
+    target: EventReader, newest: RecordedEvent | None, patience: float
+) -> RecordedEvent | None:
+    """Where the target has the source's newest event; None where it does not come in time."""
+    if newest is None:
+        return None
+    with suppress(TimeoutError):
+        async with asyncio.timeout(patience):
+            while True:
+                found = await target.get_event(newest.event_id)
+                if found is not None:
+                    return found
+                await asyncio.sleep(_LOOK_EVERY)
+    return None
 
 
 def _newest(*events: RecordedEvent | None) -> int:

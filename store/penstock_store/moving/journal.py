@@ -61,5 +61,5 @@ async def migrate_file_to_postgres(
         if dry_run:
             return Migration(plan=await plan_copy(old, new, **options))
         copied = await copy_events(old, new, batch_size=batch_size, on_progress=on_progress, **options)
-        comparison = await compare_stores(old, new, **options) if verify else None
+        comparison = await compare_stores(old, new, up_to=copied.position, **options) if verify else None
         return Migration(copied=copied, comparison=comparison)

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from types import TracebackType
 from typing import Final, Self
-from uuid import UUID
 
 import structlog
-from pydantic import JsonValue
 
-from penstock_schemas import Event, RecordedEvent
-from penstock_store._common import EVERYTHING
-from penstock_store._consuming import Consuming
+from penstock_schemas import Event
 from penstock_store.appending import AppendResult
-from penstock_store.checkpoint_records import Batch, CheckpointRecords
-from penstock_store.contract import Page, QueryOptions
+from penstock_store.moving._delegated import Delegated
 from penstock_store.moving._standing import last_event
 from penstock_store.moving.copying import Copier
 from penstock_store.read_errors import StoreUnavailable
-from penstock_store.store_contract import Capability, EventStore, Health, Snapshot, StoreMetrics
+from penstock_store.store_contract import EventStore, Health
 
 __all__ = ["MirrorStatus", "MirroredStore"]
 
@@ -47,7 +41,7 @@ class MirrorStatus:
     switched: bool
 
 
-class MirroredStore(Consuming):
+class MirroredStore(Delegated):
     """An `EventStore` that keeps a new store level with an old one.
 
     The old one is the truth: reads, versions and results are its own, and an append that it stored succeeds
@@ -66,8 +60,8 @@ class MirroredStore(Consuming):
         most_behind: int = 10_000,
         poll_interval: float = 1.0,
     ) -> None:
+        super().__init__(old)
         self._old, self._new = old, new
-        self._truth = old
         self._patience, self._most_behind, self._poll_interval = patience, most_behind, poll_interval
         self._copier = Copier(old, new, batch_size=_BATCH)
         self._copying = asyncio.Lock()
@@ -80,11 +74,6 @@ class MirroredStore(Consuming):
         self._level = False
         self._late = self._failures = 0
         self._last_error: str | None = None
-
-    @property
-    def capabilities(self) -> frozenset[Capability]:
-        """Those of the store that is the truth."""
-        return self._truth.capabilities
 
     def mirror_status(self) -> MirrorStatus:
         """How the new store does."""
@@ -217,54 +206,6 @@ class MirroredStore(Consuming):
         self._level = True
         return self._copier.report.position >= ahead
 
-    async def get_events(self, options: QueryOptions = EVERYTHING) -> Page:
-        """See `EventReader.get_events`."""
-        return await self._truth.get_events(options)
-
-    async def get_event(self, event_id: UUID) -> RecordedEvent | None:
-        """See `EventReader.get_event`."""
-        return await self._truth.get_event(event_id)
-
-    async def get_events_by_correlation(self, correlation_id: str) -> list[RecordedEvent]:
-        """See `EventReader.get_events_by_correlation`."""
-        return await self._truth.get_events_by_correlation(correlation_id)
-
-    def stream(self, options: QueryOptions = EVERYTHING) -> AsyncGenerator[RecordedEvent, None]:
-        """See `EventReader.stream`."""
-        return self._truth.stream(options)
-
-    def stream_since(
-        self, start: int | datetime, options: QueryOptions = EVERYTHING
-    ) -> AsyncGenerator[RecordedEvent, None]:
-        """See `EventReader.stream_since`."""
-        return self._truth.stream_since(start, options)
-
-    def subscribe(
-        self, after: int = 0, options: QueryOptions = EVERYTHING
-    ) -> AsyncGenerator[RecordedEvent, None]:
-        """See `EventReader.subscribe`. One that is open goes on with the old store after a switch: end it and
-        subscribe again.
-        """
-        return self._truth.subscribe(after, options)
-
-    def batches(self, after: int = 0, options: QueryOptions = EVERYTHING) -> AsyncGenerator[Batch, None]:
-        """See `subscribe`."""
-        return self._truth.batches(after, options)
-
-    def checkpoint_records(self) -> CheckpointRecords:
-        """The truth's. Checkpoints are not mirrored."""
-        return self._truth.checkpoint_records()
-
-    async def create_snapshot(
-        self, key: str, state: JsonValue, *, sequence: int, state_version: int = 1
-    ) -> bool:
-        """See `EventStore.create_snapshot`. Snapshots are not mirrored: they are made again."""
-        return await self._truth.create_snapshot(key, state, sequence=sequence, state_version=state_version)
-
-    async def get_snapshot(self, key: str, *, state_version: int = 1) -> Snapshot | None:
-        """See `EventStore.get_snapshot`."""
-        return await self._truth.get_snapshot(key, state_version=state_version)
-
     async def health_check(self) -> Health:
         """The truth's; `detail` also says where the new store is behind."""
         started = time.perf_counter()
@@ -273,10 +214,6 @@ class MirroredStore(Consuming):
             return health
         behind = f"ok; the new store is behind: {self._last_error or 'it is being filled'}"
         return Health(live=True, ready=True, detail=behind, latency_seconds=time.perf_counter() - started)
-
-    async def get_metrics(self) -> StoreMetrics:
-        """The truth's."""
-        return await self._truth.get_metrics()
 
     async def __aenter__(self) -> Self:
         await self.initialize()

@@ -1,0 +1,72 @@
+"""`penstock store copy` as a person starts it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fixtures.databases import Database
+from fixtures.processes import RunPenstock
+from penstock_schemas import Event
+from penstock_store.backends import create_event_store
+
+
+async def _fill(directory: Path, count: int) -> None:
+    async with create_event_store("file", directory=directory) as store:
+        await store.append_batch(
+            [Event(event_type="a", entity_id="e", payload={"n": n}) for n in range(count)]
+        )
+
+
+async def test_a_dry_run_then_a_copy_then_a_repeat(
+    tmp_path: Path, database: Database, run_penstock: RunPenstock
+) -> None:
+    await _fill(tmp_path / "events", 300)
+    environment = {"PENSTOCK_DATABASE_URL": database.writer_url}
+    copy = ("store", "copy", "--from", "file:events", "--to", "postgresql")
+    dry = run_penstock(environment, *copy, "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    assert "300 events would be copied of 300 in the source; the target holds 0." in dry.stdout
+    done = run_penstock(environment, *copy, "--verify", "--batch-size", "70")
+    assert done.returncode == 0, done.stderr
+    assert "300 events copied" in done.stdout
+    assert "Verified: both hold the same 300 events" in done.stdout
+    again = run_penstock(environment, *copy, "--json")
+    said = json.loads(again.stdout)
+    assert (said["copied"]["stored"], said["copied"]["position"]) == (0, 300)
+    password = database.writer_url.partition("@")[0].rpartition(":")[2]
+    assert password not in done.stdout + done.stderr + again.stdout + again.stderr
+    back = run_penstock(environment, "store", "copy", "--from", "postgresql", "--to", "file:back", "--verify")
+    assert back.returncode == 0, back.stderr
+    assert "recorded_at of the target's own" in back.stdout
+
+
+async def test_verify_alone_says_what_is_missing(tmp_path: Path, run_penstock: RunPenstock) -> None:
+    await _fill(tmp_path / "events", 5)
+    await _fill(tmp_path / "other", 3)
+    said = run_penstock({}, "store", "copy", "--from", "file:events", "--to", "file:other", "--verify-only")
+    assert said.returncode == 1, said.stderr
+    assert "Not verified: the source holds 5, the target 3; 5 missing, 0 different, 3 that" in said.stdout
+    assert said.stdout.count("\nmissing ") == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("--from", "file:none", "--to", "file:b"), 5, "is no directory of events"),
+        (("--from", "memory", "--to", "file:b"), 5, "ends with the process"),
+        (("--from", "postgresql:db", "--to", "file:b"), 5, "is no store"),
+        (("--from", "nothing", "--to", "file:b"), 2, "no event store backend is called"),
+        (("--from", "file:none", "--to", "file:b", "--batch-size", "0"), 2, "--batch-size"),
+        (("--from", "postgresql://127.0.0.1:1/db", "--to", "file:b"), 4, "127.0.0.1"),
+    ],
+)
+def test_a_wrong_place_is_refused_in_words(
+    arguments: tuple[str, ...], code: int, said: str, run_penstock: RunPenstock
+) -> None:
+    ended = run_penstock({}, "store", "copy", *arguments)
+    assert ended.returncode == code, ended.stderr
+    assert said in " ".join(ended.stderr.split())
+    assert "Traceback" not in ended.stderr

@@ -1,0 +1,174 @@
+"""Two stores behind one: the old one is the truth, the new one gets the same events, late at worst."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from fixtures.databases import Database
+from fixtures.tcp_proxy import proxied
+from fixtures.waiting import wait_for_async
+from penstock_schemas import Event
+from penstock_store.appending import AppendResult
+from penstock_store.backends import create_event_store
+from penstock_store.contract import QueryOptions
+from penstock_store.journal import EventJournal, create_event_journal, migrate_file_to_postgres
+from penstock_store.memory import MemoryEventStore
+from penstock_store.moving import MirroredStore, compare_stores
+from penstock_store.read_errors import StoreUnavailable
+from penstock_store.store_contract import EventStore
+from penstock_store.store_errors import InvalidSettings, UnknownBackend, WrongExpectedVersion
+
+
+def _event(number: int) -> Event:
+    return Event(event_type="a", entity_id=f"e{number % 3}", payload={"n": number})
+
+
+class _Ailing(MemoryEventStore):
+    """Refuses, or stores and loses the answer, when told to."""
+
+    ill: str | None = None
+
+    async def append_batch(
+        self, events: Sequence[Event], *, expected_version: int | None = None
+    ) -> list[AppendResult]:
+        if self.ill == "before":
+            raise StoreUnavailable("away")
+        results = await super().append_batch(events, expected_version=expected_version)
+        if self.ill == "after":
+            raise StoreUnavailable("the answer was lost")
+        return results
+
+
+async def _equal(old: EventStore, new: EventStore) -> bool:
+    found = await compare_stores(old, new)
+    return found.equal and found.same_order
+
+
+async def test_an_append_is_in_both_when_it_returns() -> None:
+    old, new = MemoryEventStore(), MemoryEventStore()
+    async with MirroredStore(old, new) as store:
+        assert isinstance(store, EventStore)
+        await wait_for_async(lambda: store.mirror_status().level)
+        for number in range(20):
+            await store.append(_event(number))
+            assert (await new.get_metrics()).events == number + 1
+        assert [e.event_id async for e in store.stream()] == [e.event_id async for e in new.stream()]
+        assert store.mirror_status().mirrored == 20
+        assert store.mirror_status().late == 0
+
+
+@pytest.mark.parametrize("ill", ["before", "after"])
+async def test_a_new_store_that_fails_loses_and_doubles_nothing(ill: str) -> None:
+    old, new = MemoryEventStore(), _Ailing()
+    async with MirroredStore(old, new, patience=5, poll_interval=0.01) as store:
+        await store.append(_event(0))
+        await wait_for_async(lambda: store.mirror_status().level)
+        new.ill = ill
+        for number in range(1, 10):
+            assert (await store.append(_event(number))).stored
+        assert not store.mirror_status().level
+        assert store.mirror_status().failures > 0
+        assert store.mirror_status().late > 0
+        assert "behind" in (await store.health_check()).detail
+        assert (await store.health_check()).ready
+        new.ill = None
+        await wait_for_async(lambda: _equal(old, new))
+        await wait_for_async(lambda: store.mirror_status().level)
+        await store.append(_event(10))
+        assert (await new.get_metrics()).events == 11
+
+
+async def test_a_new_store_that_is_far_behind_is_left_to_a_copy() -> None:
+    old, new = MemoryEventStore(), MemoryEventStore()
+    await old.append_batch([_event(n) for n in range(50)])
+    async with MirroredStore(old, new, most_behind=20, poll_interval=0.01) as store:
+        await store.append(_event(50))
+        assert (await new.get_metrics()).events == 0
+        assert not store.mirror_status().level
+        with pytest.raises(StoreUnavailable, match="not level within"):
+            await store.switch(timeout=0.1)
+        assert (await store.append(_event(51))).stored  # the old one goes on
+        await new.append_batch([event async for event in old.stream(QueryOptions(up_to_sequence=40))])
+        await wait_for_async(lambda: store.mirror_status().level)
+        await wait_for_async(lambda: _equal(old, new))
+
+
+async def test_a_switch_loses_no_append_and_swaps_none() -> None:
+    old, new = MemoryEventStore(), MemoryEventStore()
+    async with MirroredStore(old, new) as store:
+        results: list[AppendResult] = []
+
+        async def write(writer: int) -> None:
+            for number in range(40):
+                result = await store.append(_event(100 * writer + number))
+                results.append(result)
+
+        writers = [asyncio.create_task(write(n)) for n in range(5)]
+        await wait_for_async(lambda: len(results) > 50)
+        await store.switch()
+        before = (await old.get_metrics()).events
+        await asyncio.gather(*writers)
+        assert store.mirror_status().switched
+        assert (await old.get_metrics()).events == before < 200
+        assert {r.event_id for r in results} == {e.event_id async for e in store.stream()}
+        assert [r.sequence for r in sorted(results, key=lambda r: r.sequence)] == list(range(1, 201))
+        with pytest.raises(WrongExpectedVersion):
+            await store.append(_event(0), expected_version=1)
+
+
+async def test_a_cut_link_to_the_new_database_is_made_good(tmp_path: Path, database: Database) -> None:
+    with proxied(database.writer_url) as link:
+        old = create_event_store("file", directory=tmp_path / "old")
+        new = create_event_store("postgresql", dsn=link.url(database.writer_url), command_timeout=5.0)
+        async with MirroredStore(old, new, poll_interval=0.05) as store:
+            await store.append(_event(0))
+            await wait_for_async(lambda: store.mirror_status().level)
+            link.cut()
+            for number in range(1, 6):
+                assert (await store.append(_event(number))).stored
+            await wait_for_async(lambda: store.mirror_status().failures > 0)
+            link.heal()
+            await wait_for_async(lambda: store.mirror_status().level, deadline=60)
+            await store.switch(timeout=30)
+            found = await compare_stores(old, new)
+            assert found.equal
+            assert found.same_sequences
+            assert found.same_recorded_at
+
+
+async def _read(journal: EventJournal) -> list[object]:
+    return [event.payload["n"] async for event in journal.read_events()]
+
+
+async def test_a_file_journal_moves_to_postgres_while_it_is_written(
+    tmp_path: Path, database: Database
+) -> None:
+    files = {"EVENT_JOURNAL_BACKEND": "file", "DATABASE_URL": database.writer_url}
+    async with await create_event_journal(directory=tmp_path, environ=files) as journal:
+        for number in range(10):
+            await journal.append_event(_event(number))
+    mirrored = {**files, "EVENT_JOURNAL_MIRROR": "postgres"}
+    async with await create_event_journal(directory=tmp_path, environ=mirrored) as journal:
+        await journal.append_event(_event(10))
+        planned = await migrate_file_to_postgres(tmp_path, environ=files, dry_run=True)
+        assert planned.plan is not None
+        assert planned.plan.source_events == 11
+        done = await migrate_file_to_postgres(tmp_path, environ=files)
+        assert done.verified
+        await journal.append_event(_event(11))
+    switched = {**mirrored, "EVENT_JOURNAL_BACKEND": "postgres"}
+    async with await create_event_journal(directory=tmp_path, environ=switched) as journal:
+        assert await _read(journal) == list(range(12))
+
+
+async def test_a_migration_without_an_address_says_so(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettings, match="DATABASE_URL"):
+        await migrate_file_to_postgres(tmp_path, environ={})
+    with pytest.raises(UnknownBackend, match="EVENT_JOURNAL_MIRROR=postgres"):
+        await create_event_journal(
+            directory=tmp_path, environ={"EVENT_JOURNAL_MIRROR": "file", "DATABASE_URL": "postgresql://x/y"}
+        )
