@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from fixtures.event_stores import MakeStore
+from fixtures.event_stores import MakeStore, needs
 from fixtures.waiting import wait_for_async
 from penstock_schemas import Event
 from penstock_store.checkpoint_errors import (
@@ -23,6 +23,8 @@ from penstock_store.contract import QueryOptions
 from penstock_store.store_contract import Capability, EventStore
 
 _BLINK = 0.2  # seconds: the shortest lease that tests wait for
+
+pytestmark = needs(Capability.CHECKPOINTS)
 
 
 @pytest.fixture

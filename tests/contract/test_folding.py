@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from fixtures.event_stores import MakeStore
+from fixtures.event_stores import MakeStore, needs
 from penstock_schemas import Event, RecordedEvent
-from penstock_store.store_contract import EventStore
+from penstock_store.store_contract import Capability, EventStore
 from penstock_store.store_errors import InvalidSnapshot
+
+pytestmark = needs(Capability.ANY_BATCH)
 
 
 @pytest.fixture

@@ -8,15 +8,17 @@ from typing import Any
 
 import pytest
 
-from fixtures.event_stores import MakeStore
+from fixtures.event_stores import MakeStore, needs
 from fixtures.waiting import wait_for_async
 from penstock_schemas import Event, RecordedEvent
 from penstock_store.checkpoint_errors import InvalidProjection, ProjectionFailed, StateVersionDiffers
 from penstock_store.contract import QueryOptions
 from penstock_store.projections import ProjectionRunner, ValueProjection, projection, rebuild, statuses
-from penstock_store.store_contract import EventStore
+from penstock_store.store_contract import Capability, EventStore
 
 _PAID = QueryOptions(event_types=["order.paid"])
+
+pytestmark = needs(Capability.CHECKPOINTS)
 
 
 @pytest.fixture
