@@ -174,7 +174,11 @@ def read_row(data: bytes, nested: NestedPayload | None) -> Row:  # noqa: C901 - 
     else:
         size = data[at]
         if size >= 0x80:
-            size, at = _long_size(data, at)
+            if data[at + 1] < 0x80:  # 64 to 8,191 bytes
+                at += 1
+                size = size & 0x7F | data[at] << 7
+            else:
+                size, at = _long_size(data, at)
         end = at + 1 + (size >> 1)
         payload = data[at + 1 : end]
         check_object(payload, "payload")
