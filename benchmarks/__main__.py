@@ -2,40 +2,52 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from benchmarks.pipeline import Round, measure_round
-from benchmarks.results import LATEST, compare, save, show, summarise
+from benchmarks.results import LATEST, compare, save, show
 from benchmarks.servers import servers
+from benchmarks.suite import GROUPS, LONG, TARGETS, Plan, run_suite
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, rich_markup_mode=None)
+_ONLY = "Measure these groups alone; repeat for several. " + "; ".join(f"{n}: {w}" for n, w in GROUPS.items())
 
 
 @app.command()
 def run(
-    events: Annotated[int, typer.Option(min=1_000, help="Events in the topic.")] = 300_000,
+    events: Annotated[int, typer.Option(min=1_000, help="Events in the topics.")] = 200_000,
     rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds of each kind.")] = 3,
-    output: Annotated[Path, typer.Option(help="Where the JSON goes.")] = LATEST,
+    full: Annotated[bool, typer.Option("--full", help="The whole matrix: about an hour.")] = False,
+    only: Annotated[list[str] | None, typer.Option(metavar="GROUP", help=_ONLY)] = None,
+    output: Annotated[
+        Path,
+        typer.Option(
+            help="Where the JSON goes; the plot goes beside it.",
+            show_default="benchmarks/results/latest.json",
+        ),
+    ] = LATEST,
 ) -> None:
-    """Worker against the server-side COPY of the same rows, with full and with lean indexes."""
-    log = Console(stderr=True)
-    measured: dict[str, list[Round]] = {"full": [], "lean": []}
-    with servers(events) as found:
-        for number in range(1, rounds + 1):
-            for indexes, taken in measured.items():
-                taken.append(measure_round(found, indexes))
-                last = taken[-1]
-                log.print(
-                    f"round {number}/{rounds} {indexes}: worker {last.worker_rate:,.0f}/s,"
-                    f" limit {last.limit_rate:,.0f}/s, ratio {last.ratio:.2f}"
-                )
-    result = summarise(measured, events)
-    save(result, output)
-    show(result)
+    """Measure on real servers, which are started where none are given; each figure is a ratio of one run.
+
+    Nothing else should run on the machine. Progress goes to standard error, the table to standard output.
+    """
+    if unknown := [name for name in only or () if name not in GROUPS]:
+        raise typer.BadParameter(
+            f"there is no group {unknown[0]}; there are {', '.join(GROUPS)}", param_hint="--only"
+        )
+    groups = tuple(only or (name for name in GROUPS if full or name not in LONG))
+    console, started = Console(stderr=True, highlight=False), time.monotonic()
+
+    def log(text: str) -> None:
+        console.print(f"{time.monotonic() - started:5.0f} s  {text}", soft_wrap=True)
+
+    result = run_suite(servers(), Plan(events=events, rounds=rounds, groups=groups), log)
+    save(result, output, TARGETS)
+    show(result, TARGETS)
 
 
 app.command(name="compare")(compare)

@@ -1,5 +1,5 @@
-"""One worker, end to end from Kafka, beside the limit: the server's own COPY of the same rows from a file
-into a table with the same indexes.
+"""Workers, end to end from Kafka, beside the limit: the server's own COPY of the same rows from a file into a
+table with the same indexes.
 """
 
 from __future__ import annotations
@@ -9,20 +9,41 @@ import os
 import subprocess
 import tempfile
 import time
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 
-from benchmarks.servers import Servers
+from benchmarks.servers import Servers, Topic
 
-_DEADLINE = 600.0
+__all__ = ["Case", "Round", "cpu_seconds", "measure_round", "peak_mib", "wal_bytes"]
+
+_DEADLINE = 900.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Case:
+    """What is measured against what."""
+
+    indexes: str = "full"
+    workers: int = 1
+    """As many sessions share the limit's COPY."""
+    arguments: tuple[str, ...] = ()
+    """For `penstock worker`; none: without a metrics endpoint."""
+    before: Callable[[asyncpg.Connection], Awaitable[None]] | None = None
+    """What is done to the new database first."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Round:
-    """One round: events/s, CPU seconds per million events, WAL bytes per event, MiB."""
+    """One round: records/s of the workers, rows/s of the limit; CPU seconds per million of each, WAL bytes of
+    each, MiB of the greatest worker.
+    """
 
     worker_rate: float
     limit_rate: float
@@ -38,104 +59,149 @@ class Round:
         return self.worker_rate / self.limit_rate
 
 
-def measure_round(servers: Servers, indexes: str) -> Round:
-    """One worker from an empty store, then the limit with the rows it stored."""
-    with servers.database(indexes) as name:
-        return asyncio.run(_measure(servers, name))
+def measure_round(servers: Servers, topic: Topic, case: Case) -> Round:
+    """Workers from an empty store, then the limit with the rows they stored."""
+    with servers.database(case.indexes) as name:
+        return asyncio.run(_measure(servers, topic, case, name))
 
 
-async def _measure(servers: Servers, name: str) -> Round:
+async def _measure(servers: Servers, topic: Topic, case: Case, name: str) -> Round:
     connection = await asyncpg.connect(servers.admin(name), timeout=10, command_timeout=_DEADLINE)
     try:
-        worker = await _worker(servers, name, connection)
-        limit = await _limit(connection, servers.count)
+        if case.before:
+            await case.before(connection)
+        # It exists by then, as on any day but the first; and the limit needs its rows alone.
+        await connection.execute("SELECT penstock.ensure_partitions(1), penstock.roll()")
+        worker = await _work(servers, topic, case, name, connection)
+        limit = await _limit(servers, name, connection, topic.events, case.workers)
         return Round(**worker, **limit)
     finally:
         await connection.close(timeout=10)
 
 
-async def _worker(servers: Servers, name: str, connection: asyncpg.Connection) -> dict[str, float]:
+async def _work(
+    servers: Servers, topic: Topic, case: Case, name: str, connection: asyncpg.Connection
+) -> dict[str, float]:
     await connection.execute("CHECKPOINT")
-    before = await _wal(connection)
-    with servers.worker(name) as process:
-        backend = await _claimed(connection, process)
-        started, cpu_before = time.monotonic(), _cpu(process.pid)
-        await _all_committed(connection, process, servers.count)
-        seconds = time.monotonic() - started
-        cpu, memory = _cpu(process.pid) - cpu_before, _peak_mib(process.pid)
-        backend_cpu = _cpu(backend)
-    stored = await connection.fetchval("SELECT count(*) FROM penstock.events")
-    if stored != servers.count:
-        raise RuntimeError(f"{stored} rows of {servers.count} events")
-    millions = servers.count / 1e6
+    before = await wal_bytes(connection)
+    group = f"bench-{uuid.uuid4().hex[:8]}"
+    with ExitStack() as running:
+        processes = [
+            running.enter_context(servers.worker(name, topic.name, group, *case.arguments))
+            for _ in range(case.workers)
+        ]
+        backends = await _claimed(connection, processes)
+        started, spent = time.monotonic(), sum(cpu_seconds(each.pid) for each in processes)
+        done = await _records(connection)
+        if done > topic.records / 2:
+            raise RuntimeError(
+                f"{done} of {topic.records} records were stored before every worker had its share:"
+                " too few to measure. Give --events more"
+            )
+        await _all_committed(connection, processes, topic.records)
+        seconds, records = time.monotonic() - started, topic.records - done
+        spent = sum(cpu_seconds(each.pid) for each in processes) - spent
+        memory = max(peak_mib(each.pid) for each in processes)
+        backend = sum(map(cpu_seconds, backends))
+    stored = await connection.fetchval(
+        "SELECT sum(stored)::bigint FROM penstock.ingested WHERE topic = $1", topic.name
+    )
+    if stored != topic.events:
+        raise RuntimeError(f"{stored} rows of {topic.events} events")
     return {
-        "worker_rate": servers.count / seconds,
-        "worker_cpu": cpu / millions,
-        "backend_cpu": backend_cpu / millions,
-        "worker_wal": (await _wal(connection) - before) / servers.count,
+        "worker_rate": records / seconds,
+        "worker_cpu": spent / records * 1e6,
+        "backend_cpu": backend / topic.records * 1e6,
+        "worker_wal": (await wal_bytes(connection) - before) / topic.records,
         "worker_memory": memory,
     }
 
 
-async def _claimed(connection: asyncpg.Connection, process: subprocess.Popen[bytes]) -> int:
-    """Wait for the worker's claim, which ends its start; returns the pid of its backend."""
+async def _claimed(connection: asyncpg.Connection, processes: Sequence[subprocess.Popen[bytes]]) -> list[int]:
+    """Wait until every worker has claimed its share, which ends the start; the pids of their backends."""
     while True:
-        backend = await connection.fetchval("SELECT max(owner_pid) FROM penstock.offsets")
-        if backend:
-            return int(backend)
-        await _pause(process)
+        found = await connection.fetch(
+            "SELECT DISTINCT owner_pid FROM penstock.offsets WHERE owner_pid IS NOT NULL"
+        )
+        if len(found) >= len(processes):
+            return [row["owner_pid"] for row in found]
+        await _pause(processes)
+
+
+async def _records(connection: asyncpg.Connection) -> int:
+    return int(await connection.fetchval("SELECT coalesce(sum(next_offset), 0) FROM penstock.offsets"))
 
 
 async def _all_committed(
-    connection: asyncpg.Connection, process: subprocess.Popen[bytes], count: int
+    connection: asyncpg.Connection, processes: Sequence[subprocess.Popen[bytes]], count: int
 ) -> None:
     """Wait until the offsets of `count` records are visible, as a reader sees them."""
     end = time.monotonic() + _DEADLINE
-    while (await connection.fetchval("SELECT sum(next_offset) FROM penstock.offsets") or 0) < count:
+    while await _records(connection) < count:
         if time.monotonic() > end:
-            raise RuntimeError(f"the worker did not store {count} events within {_DEADLINE:g} s")
-        await _pause(process)
+            raise RuntimeError(f"the workers did not store {count} records within {_DEADLINE:g} s")
+        await _pause(processes)
 
 
-async def _pause(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is not None:
-        raise RuntimeError(f"the worker ended with exit code {process.returncode}")
+async def _pause(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        if process.poll() is not None:
+            raise RuntimeError(f"a worker ended with exit code {process.returncode}")
     await asyncio.sleep(0.02)
 
 
-async def _limit(connection: asyncpg.Connection, count: int) -> dict[str, float]:
+async def _limit(
+    servers: Servers, name: str, connection: asyncpg.Connection, count: int, sessions: int
+) -> dict[str, float]:
     leaf = await connection.fetchval("SELECT name FROM penstock.partitions WHERE state = 'current'")
+    others = [await asyncpg.connect(servers.admin(name), timeout=10) for _ in range(sessions)]
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder:
-        os.chmod(folder, 0o777)  # noqa: PTH101 - the server writes and reads the file, under its own user
-        file = f"{folder}/rows"
-        await connection.execute(
-            f"COPY (SELECT * FROM penstock.{leaf} ORDER BY sequence) TO '{file}' (FORMAT binary)"
-        )
+        os.chmod(folder, 0o777)  # noqa: PTH101 - the server writes and reads the files, under its own user
+        for part in range(sessions):
+            await connection.execute(
+                f"COPY (SELECT * FROM penstock.{leaf} WHERE sequence % {sessions} = {part} ORDER BY sequence)"
+                f" TO '{folder}/{part}' (FORMAT binary)"
+            )
         await connection.execute(f"CREATE TABLE penstock.limit_leaf (LIKE penstock.{leaf} INCLUDING ALL)")
         await connection.execute("CHECKPOINT")
-        before, cpu = await _wal(connection), _cpu(connection.get_server_pid())
+        before, spent = await wal_bytes(connection), sum(_backend_cpu(other) for other in others)
         start = time.perf_counter()
-        await connection.execute(f"COPY penstock.limit_leaf FROM '{file}' (FORMAT binary)")
+        await asyncio.gather(
+            *(
+                other.execute(f"COPY penstock.limit_leaf FROM '{folder}/{part}' (FORMAT binary)", timeout=600)
+                for part, other in enumerate(others)
+            )
+        )
         seconds = time.perf_counter() - start
-    return {
+    figures = {
         "limit_rate": count / seconds,
-        "limit_cpu": (_cpu(connection.get_server_pid()) - cpu) / (count / 1e6),
-        "limit_wal": (await _wal(connection) - before) / count,
+        "limit_cpu": (sum(_backend_cpu(other) for other in others) - spent) / count * 1e6,
+        "limit_wal": (await wal_bytes(connection) - before) / count,
     }
+    for other in others:
+        await other.close(timeout=10)
+    return figures
 
 
-async def _wal(connection: asyncpg.Connection) -> int:
-    return int(
-        await connection.fetchval("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint")
+def _backend_cpu(connection: asyncpg.Connection) -> float:
+    return cpu_seconds(connection.get_server_pid())
+
+
+async def wal_bytes(connection: asyncpg.Connection) -> int:
+    """How much was ever written."""
+    written: Any = await connection.fetchval(
+        "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint"
     )
+    return int(written)
 
 
-def _cpu(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     """User and system CPU seconds of a process (proc(5), stat fields 14 and 15)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
-def _peak_mib(pid: int) -> float:
+def peak_mib(pid: int) -> float:
+    """The most memory that a process ever had in use."""
     status = Path(f"/proc/{pid}/status").read_text()
     return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM"))

@@ -42,6 +42,23 @@ async def _stream(store: PostgresEventStore) -> tuple[int, float]:
     return count, time.perf_counter() - started
 
 
+async def measure_stream(url: str, rounds: int) -> dict[str, float]:
+    """Events/s of `stream()` and of a bare cursor with a tuned prefetch, and the median of their ratios."""
+    streams, cursors = [], []
+    async with PostgresEventStore(ReaderSettings(dsn=url)) as store:
+        for _ in range(rounds):
+            count, taken = await _stream(store)
+            streams.append(count / taken)
+            read, taken = await _bare(url, _PREFETCHES["tuned"])
+            cursors.append(read / taken)
+    ratios = [stream / cursor for stream, cursor in zip(streams, cursors, strict=True)]
+    return {
+        "stream": round(statistics.median(streams)),
+        "cursor": round(statistics.median(cursors)),
+        "ratio": round(statistics.median(ratios), 3),
+    }
+
+
 async def _latencies(work: Callable[[], Awaitable[Any]], times: int) -> dict[str, float]:
     taken = []
     for _ in range(times):

@@ -1,4 +1,4 @@
-"""The servers and the loaded topic that a run measures on; what it made it removes."""
+"""The servers that a run measures on, its databases and topics; what it made it removes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from benchmarks.events import events
+from benchmarks.events import Load, events
 from penstock import stack
 from penstock_consumer.topics import TopicSpec
 from penstock_producer import Producer
@@ -24,19 +24,51 @@ from penstock_store import migrations
 
 _STACK = "bench"
 _DEADLINE = 60.0
+_LOADED = 600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topic:
+    """A loaded topic: how many records it holds, and how many events that differ."""
+
+    name: str
+    records: int
+    events: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Servers:
-    """Addresses, and the topic that holds `count` encoded events."""
+    """Addresses."""
 
     kafka: str
     registry: str
     admin_url: str
     owner_url: str
     worker_url: str
-    topic: str
-    count: int
+
+    @contextmanager
+    def topic(self, load: Load | None = None, *, partitions: int = 6) -> Iterator[Topic]:
+        """A topic of its own, with the events of `load` in it; without one it is empty."""
+        name = f"bench-{uuid.uuid4().hex[:8]}"
+        admin = AdminClient({"bootstrap.servers": self.kafka})
+        made = NewTopic(name, num_partitions=partitions, replication_factor=1, config=TopicSpec().config())
+        admin.create_topics([made])[name].result(_DEADLINE)
+        try:
+            ids = self._emit(name, load) if load else set()
+            yield Topic(name=name, records=load.count if load else 0, events=len(ids))
+        finally:
+            admin.delete_topics([name])[name].result(_DEADLINE)
+
+    def _emit(self, topic: str, load: Load) -> set[bytes]:
+        ids: set[bytes] = set()
+        # Kafka's batches as a busy topic has them, of some hundred records, however slow this one loader is.
+        loader = Producer(self.kafka, topic=topic, schema_registry_url=self.registry, linger=0.2)
+        with loader as producer:
+            for event in events(load):
+                producer.emit(event)
+                ids.add(event.event_id.bytes)
+            producer.flush(_LOADED)
+        return ids
 
     @contextmanager
     def database(self, indexes: str) -> Iterator[str]:
@@ -57,18 +89,20 @@ class Servers:
         return _of(self.admin_url, database)
 
     @contextmanager
-    def worker(self, database: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-        """A `penstock worker` process on the loaded topic, as a user starts it."""
+    def worker(
+        self, database: str, topic: str, group: str, *arguments: str
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """A `penstock worker` process, as a user starts it."""
         environment = {
             **os.environ,
             "PENSTOCK_KAFKA_BOOTSTRAP_SERVERS": self.kafka,
             "PENSTOCK_DATABASE_URL": _of(self.owner_url, database),
             "PENSTOCK_WORKER_DATABASE_URL": _of(self.worker_url, database),
             "PENSTOCK_SCHEMA_REGISTRY_URL": self.registry,
-            "PENSTOCK_TOPICS": self.topic,
-            "PENSTOCK_GROUP_ID": f"bench-{uuid.uuid4().hex[:8]}",
+            "PENSTOCK_TOPICS": topic,
+            "PENSTOCK_GROUP_ID": group,
         }
-        command = [sys.executable, "-m", "penstock", "worker", "--metrics-port", "0", *arguments]
+        command = [sys.executable, "-m", "penstock", "worker", *(arguments or ("--metrics-port", "0"))]
         with tempfile.NamedTemporaryFile(prefix="penstock-bench-", suffix=".log") as log:
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
             try:
@@ -81,35 +115,21 @@ class Servers:
                 process.wait(_DEADLINE)
 
 
-@contextmanager
-def servers(count: int) -> Iterator[Servers]:
-    """Start (or find) the servers and load a topic with `count` events."""
+def servers() -> Servers:
+    """Start the servers, or find them."""
     found = stack.ensure(_STACK, want=("kafka", "postgresql", "registry"))
     assert found.kafka
     assert found.admin_url
     assert found.database_url
     assert found.worker_database_url
     assert found.schema_registry_url
-    topic = f"bench-{uuid.uuid4().hex[:8]}"
-    admin = AdminClient({"bootstrap.servers": found.kafka})
-    made = NewTopic(topic, num_partitions=6, replication_factor=1, config=TopicSpec().config())
-    admin.create_topics([made])[topic].result(_DEADLINE)
-    try:
-        with Producer(found.kafka, topic=topic, schema_registry_url=found.schema_registry_url) as producer:
-            for event in events(count):
-                producer.emit(event)
-            producer.flush(_DEADLINE)
-        yield Servers(
-            kafka=found.kafka,
-            registry=found.schema_registry_url,
-            admin_url=found.admin_url,
-            owner_url=found.database_url,
-            worker_url=found.worker_database_url,
-            topic=topic,
-            count=count,
-        )
-    finally:
-        admin.delete_topics([topic])[topic].result(_DEADLINE)
+    return Servers(
+        kafka=found.kafka,
+        registry=found.schema_registry_url,
+        admin_url=found.admin_url,
+        owner_url=found.database_url,
+        worker_url=found.worker_database_url,
+    )
 
 
 def _of(url: str, database: str) -> str:

@@ -1,0 +1,53 @@
+"""A past for the store: closed partitions of an hour each, filled by the server itself."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+
+_FILL = """
+INSERT INTO penstock.{leaf} (sequence, recorded_at, event_id, event_type, occurred_at, actor_type, actor_id,
+    entity_id, tenant_id, correlation_id, causation_id, schema_version, idempotency_key, content_hash,
+    payload, metadata)
+SELECT n, at, id::uuid, 'order.step_' || n % 10, at, 'user', 'user-' || n % 500, 'order-' || n % 10000,
+    'default', 'order-' || n % 10000, NULL, 1, id, decode(digest, 'hex'),
+    jsonb_build_object('amount', n % 100003, 'currency', 'EUR', 'note', digest), '{{"tags": ["bench"]}}'
+FROM generate_series($1::bigint, $2::bigint) AS n,
+    LATERAL (SELECT md5(n::text) AS digest,
+        $3::timestamptz + make_interval(secs => 3599.0 * (n - $1) / ($2 - $1 + 1)) AS at OFFSET 0) AS made,
+    LATERAL (SELECT (CASE WHEN $4 THEN digest ELSE
+        lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || substr(digest, 1, 3)
+            || '8' || substr(digest, 4, 15) END)::uuid::text AS id OFFSET 0) AS named
+"""
+
+
+def past(
+    partitions: int, rows: int, *, random_keys: bool = False
+) -> Callable[[asyncpg.Connection], Awaitable[None]]:
+    """What fills `partitions` closed partitions, the last of them an hour ago, with `rows` rows each."""
+
+    async def fill(connection: asyncpg.Connection) -> None:
+        await connection.execute("UPDATE penstock.settings SET partition_interval = interval '1 hour'")
+        hours = await connection.fetch(
+            "SELECT date_trunc('hour', clock_timestamp()) - make_interval(hours => h) AS hour"
+            " FROM generate_series($1::int, 0, -1) AS h",
+            partitions,
+        )
+        leaves = [
+            await connection.fetchval("SELECT penstock.create_partition($1)", row["hour"]) for row in hours
+        ]
+        for number, (leaf, row) in enumerate(zip(leaves[:-1], hours, strict=False)):
+            await connection.execute("SELECT penstock.roll($1)", row["hour"])
+            first = number * rows + 1
+            await connection.execute(
+                _FILL.format(leaf=leaf), first, first + rows - 1, row["hour"], random_keys
+            )
+        await connection.execute("SELECT penstock.roll($1)", hours[-1]["hour"])
+        await connection.execute("SELECT setval('penstock.event_sequence', $1)", partitions * rows)
+        for leaf in leaves[:-1]:
+            await connection.execute("SELECT penstock.close_partition($1)", leaf)
+            await connection.execute("SELECT penstock.validate_partition($1)", leaf)
+        await connection.execute("SELECT penstock.publish()")
+
+    return fill

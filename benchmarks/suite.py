@@ -1,0 +1,244 @@
+"""The whole matrix: what is measured in which order, and what becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import statistics
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import Any
+
+from benchmarks.alternatives import measure_alternatives
+from benchmarks.events import Load
+from benchmarks.history import past
+from benchmarks.latency import measure_latency
+from benchmarks.pipeline import Case, Round, measure_round
+from benchmarks.producing import measure_emit
+from benchmarks.reading import measure_stream
+from benchmarks.results import machine
+from benchmarks.servers import Servers, Topic
+
+__all__ = ["GROUPS", "TARGETS", "Plan", "run_suite"]
+
+Log = Callable[[str], None]
+
+GROUPS = {
+    "worker": "the worker beside the limit: full, lean, 1 % duplicates, two workers, metrics, 24 partitions",
+    "emit": "emit() beside a bare librdkafka loop",
+    "latency": "emit to readable and to a live subscriber",
+    "stream": "stream() beside a bare asyncpg cursor",
+    "queries": "p95 of the typical queries",
+    "alternatives": "executemany, unnest, staging + ON CONFLICT beside the limit",
+    "shapes": "payload sizes, event types, random keys, 50 % duplicates (only with --full)",
+    "growth": "the worker behind 1 and 10 million stored events (only with --full)",
+}
+LONG = ("shapes", "growth")
+TARGETS = {
+    "worker_full": 0.90,
+    "worker_full_dup1": 0.90,
+    "worker_lean": 0.65,
+    "window24": 0.90,
+    "growth": 0.90,
+    "emit_typed": 0.4,
+    "emit_encoded": 0.8,
+    "stream": 0.8,
+}
+_SCRAPED = ("--metrics-port", "19464")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How much of it."""
+
+    events: int
+    rounds: int
+    groups: tuple[str, ...]
+
+
+def run_suite(servers: Servers, plan: Plan, log: Log) -> dict[str, Any]:
+    """Measure, and give what `results/latest.json` holds."""
+    found: dict[str, Any] = {
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "events": plan.events,
+        "rounds": plan.rounds,
+    }
+    for group in ("ratios", "events_per_s", "cpu_s_per_million", "wal_bytes_per_event", "memory_mib"):
+        found[group] = {}
+    steps = {
+        "worker": _workers,
+        "emit": _emit,
+        "latency": _latency,
+        "stream": _stream,
+        "queries": _queries,
+        "alternatives": _alternatives,
+        "shapes": _shapes,
+        "growth": _growth,
+    }
+    for group in plan.groups:
+        log(f"{group}: {GROUPS[group]}")
+        steps[group](servers, plan, log, found)
+    return found
+
+
+def _workers(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> None:
+    with ExitStack() as topics:
+        plain = topics.enter_context(servers.topic(Load(count=plan.events)))
+        repeated = topics.enter_context(servers.topic(Load(count=plan.events, duplicates=0.01)))
+        cases = {
+            "worker_full": (plain, Case()),
+            "worker_lean": (plain, Case(indexes="lean")),
+            "worker_full_dup1": (repeated, Case()),
+            "workers2_full": (plain, Case(workers=2)),
+            "workers2_lean": (plain, Case(indexes="lean", workers=2)),
+            "metrics_on": (plain, Case(arguments=_SCRAPED)),
+            "window1": (plain, Case(before=past(1, 20_000))),
+            "window24": (plain, Case(before=past(24, 20_000))),
+        }
+        rounds = _rounds(servers, plan, log, cases)
+    _keep(found, rounds)
+    ratios = found["ratios"]
+    for name in ("worker_full", "worker_lean", "worker_full_dup1", "workers2_full", "workers2_lean"):
+        ratios[name] = _median([each.ratio for each in rounds[name]])
+    # Of one round each: what the machine did meanwhile is in both.
+    for name, base in (("metrics_on", "worker_full"), ("window24", "window1")):
+        ratios[name] = _beside(rounds[name], rounds[base])
+
+
+def _shapes(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> None:
+    loads = {
+        "payload_2kb": Load(count=plan.events // 5, size="medium"),
+        "payload_20kb": Load(count=plan.events // 40, size="large"),
+        "types_1": Load(count=plan.events, types=1),
+        "types_50": Load(count=plan.events, types=50),
+        "random_keys": Load(count=plan.events, random_keys=True),
+        "dup50": Load(count=plan.events, duplicates=0.5),
+    }
+    for name, load in loads.items():
+        with servers.topic(load) as topic:
+            cases = {f"{name}_{indexes}": (topic, Case(indexes=indexes)) for indexes in ("full", "lean")}
+            rounds = _rounds(servers, plan, log, cases)
+        _keep(found, rounds)
+        found["ratios"] |= {case: _median([each.ratio for each in taken]) for case, taken in rounds.items()}
+
+
+def _growth(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> None:
+    """The same worker behind 1 and 10 million events in 24 closed partitions; keys by time, and by chance."""
+    for name, load in (
+        ("growth", Load(count=plan.events)),
+        ("growth_random", Load(count=plan.events, random_keys=True)),
+    ):
+        with servers.topic(load) as topic:
+            cases = {
+                f"{name}_{millions}m": (
+                    topic,
+                    Case(before=past(24, millions * 1_000_000 // 24, random_keys=load.random_keys)),
+                )
+                for millions in (1, 10)
+            }
+            rounds = _rounds(servers, plan, log, cases)
+        _keep(found, rounds)
+        found["ratios"][name] = _beside(rounds[f"{name}_10m"], rounds[f"{name}_1m"])
+
+
+def _emit(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> None:
+    rates: dict[str, list[float]] = defaultdict(list)
+    for number in range(plan.rounds):
+        for name, rate in measure_emit(servers, min(plan.events, 100_000)).items():
+            rates[name].append(rate)
+        log(f"emit {number + 1}/{plan.rounds}: {_said({name: each[-1] for name, each in rates.items()})}")
+    for name in ("typed", "generic", "encoded"):
+        found["ratios"][f"emit_{name}"] = _median([
+            rate / bare for rate, bare in zip(rates[name], rates["bare"], strict=True)
+        ])  # fmt: skip
+    found["events_per_s"] |= {f"emit_{name}": _median(each) for name, each in rates.items()}
+
+
+def _latency(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> None:
+    found["latency_ms"] = {}
+    for rate in (100, 1_000, 10_000):
+        taken = measure_latency(servers, rate, 10.0)
+        log(f"latency at {rate}/s: {_said(taken)}")
+        found["latency_ms"] |= {f"{name}_{rate}": value for name, value in taken.items() if name != "events"}
+
+
+def _stream(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> None:
+    with servers.database("full") as name:
+        asyncio.run(_prepare(servers.admin(name), past(6, plan.events // 6)))
+        taken = asyncio.run(measure_stream(servers.admin(name), plan.rounds))
+    log(f"stream: {_said(taken)}")
+    found["ratios"]["stream"] = taken["ratio"]
+    found["events_per_s"] |= {"stream": taken["stream"], "cursor": taken["cursor"]}
+
+
+async def _prepare(url: str, before: Any) -> None:
+    import asyncpg
+
+    connection = await asyncpg.connect(url, timeout=10, command_timeout=900)
+    await before(connection)
+    await connection.close(timeout=10)
+
+
+def _queries(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> None:
+    try:
+        module = importlib.import_module("benchmarks.queries")
+    except ModuleNotFoundError:
+        log("queries: benchmarks/queries.py is not there")
+        return
+    found["query_ms"] = module.run(servers)
+
+
+def _alternatives(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> None:
+    count = min(plan.events, 50_000)
+    with servers.topic(Load(count=count)) as topic:
+        for indexes in ("full", "lean"):
+            limit = measure_round(servers, topic, Case(indexes=indexes)).limit_rate
+            rates = measure_alternatives(servers, count, indexes)
+            log(f"alternatives, {indexes}: {_said(rates)}")
+            found["ratios"] |= {f"{name}_{indexes}": round(rate / limit, 3) for name, rate in rates.items()}
+
+
+def _rounds(
+    servers: Servers, plan: Plan, log: Log, cases: dict[str, tuple[Topic, Case]]
+) -> dict[str, list[Round]]:
+    rounds: dict[str, list[Round]] = {name: [] for name in cases}
+    for number in range(1, plan.rounds + 1):
+        for name, (topic, case) in cases.items():
+            taken = measure_round(servers, topic, case)
+            rounds[name].append(taken)
+            log(
+                f"{name} {number}/{plan.rounds}: {taken.worker_rate:,.0f}/s, limit {taken.limit_rate:,.0f}/s,"
+                f" ratio {taken.ratio:.2f}, worker CPU {taken.worker_cpu:.1f} s per million,"
+                f" {taken.worker_memory:.0f} MiB"
+            )
+    return rounds
+
+
+def _keep(found: dict[str, Any], rounds: dict[str, list[Round]]) -> None:
+    groups = {"rate": "events_per_s", "cpu": "cpu_s_per_million", "wal": "wal_bytes_per_event"}
+    for name, taken in rounds.items():
+        for field in fields(Round):
+            who, _, kind = field.name.partition("_")
+            group = groups.get(kind, "memory_mib")
+            found[group][f"{who}:{name}"] = _median([getattr(each, field.name) for each in taken])
+        found["ratios"].setdefault(
+            f"backend_cpu:{name}", _median([each.backend_cpu / each.limit_cpu for each in taken])
+        )
+
+
+def _beside(taken: list[Round], base: list[Round]) -> float:
+    return _median([
+        one.worker_rate / other.worker_rate for one, other in zip(taken, base, strict=True)
+    ])  # fmt: skip
+
+
+def _median(values: list[float]) -> float:
+    return round(statistics.median(values), 4)
+
+
+def _said(figures: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:,.4g}" for name, value in figures.items())
