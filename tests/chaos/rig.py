@@ -43,6 +43,7 @@ PARTITIONS = 6
 _CHUNK = 200  # events emitted at a time
 _PACE = 0.2  # seconds between chunks of a steady load
 DEADLINE = 240.0  # for whatever has to happen in the end, on a busy machine
+_SLOWEST = 2000  # events a second that a worker catches up with at least, whoever else uses the machine
 _GROUP = {"session.timeout.ms": int(SESSION_TIMEOUT * 1000), "heartbeat.interval.ms": 1000}
 
 T = TypeVar("T")
@@ -229,7 +230,8 @@ class Rig:
         async def everything() -> bool:
             return bool(await self.ask(self.oracle.stored_everything))
 
-        await self.until(everything, "every acknowledged record to be accounted for")
+        deadline = DEADLINE + self.oracle.emitted / _SLOWEST
+        await self.until(everything, "every acknowledged record to be accounted for", deadline)
 
     async def audit(self) -> Findings:
         """The oracle's findings and the rows of those who were no owners."""
