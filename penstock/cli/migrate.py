@@ -93,6 +93,23 @@ def _current(context: typer.Context) -> None:
     typer.echo(f"{migrations.current(_owner(*context.obj)) or 'none'} (newest: {migrations.head()})")
 
 
+@_migrate.command("indexes")
+def _indexes(
+    context: typer.Context,
+    wanted: Annotated[
+        str | None,
+        typer.Argument(metavar="[full|lean|LIST]", help="A list is like `time,entity`. Without it: show."),
+    ] = None,
+) -> None:
+    """Show or choose the secondary indexes of partitions made from now on; existing ones keep theirs."""
+    from penstock_store import migrations
+
+    dsn = _owner(*context.obj)
+    if wanted is not None:
+        migrations.set_indexes(dsn, wanted.split(","))
+    typer.echo(",".join(migrations.indexes(dsn)))
+
+
 @_migrate.command("check")
 def _check(context: typer.Context) -> None:
     """Exit 0 where the database is at the newest revision and equals the declared tables, else 6."""

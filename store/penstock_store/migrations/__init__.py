@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from threading import Lock
@@ -20,7 +20,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
@@ -30,12 +30,15 @@ from penstock_store.dsn import normalise_dsn, redact_dsn
 from penstock_store.errors import MigrationError
 from penstock_store.schema import SCHEMA
 
-__all__ = ["check", "current", "downgrade", "head", "offline_sql", "upgrade"]
+__all__ = ["check", "current", "downgrade", "head", "indexes", "offline_sql", "set_indexes", "upgrade"]
 
 _Result = TypeVar("_Result")
 # Alembic keeps the present context in module globals.
 _ONE_AT_A_TIME = Lock()
 _CONNECT_SECONDS = 10.0
+INDEXES = ("time", "type", "correlation", "entity", "actor", "payload", "tags")
+_INDEXES = "SELECT leaf_indexes FROM penstock.settings"
+_SET_INDEXES = "UPDATE penstock.settings SET leaf_indexes = :wanted"
 # A migration must not queue for ever behind a long read, with every writer waiting behind it.
 _SETTINGS = {"application_name": "penstock-migrate", "lock_timeout": "10s"}
 
@@ -78,6 +81,25 @@ def offline_sql(revision: str = "head") -> str:
     with _ONE_AT_A_TIME:
         command.upgrade(config, revision, sql=True)
     return out.getvalue()
+
+
+def indexes(dsn: str) -> tuple[str, ...]:
+    """The secondary indexes of partitions to come: `full`, `lean` or single ones. Raises MigrationError."""
+    return _run(dsn, lambda connection: tuple(connection.execute(text(_INDEXES)).scalar_one()))
+
+
+def set_indexes(dsn: str, wanted: Sequence[str]) -> None:
+    """`full` (all), `lean` (none) or a list of single ones, for partitions made from now on.
+
+    Raises MigrationError.
+    """
+    unknown = sorted(set(wanted) - set(INDEXES)) if wanted not in (["full"], ["lean"]) else []
+    if unknown or not wanted:
+        raise MigrationError(
+            f"there is no index {', '.join(unknown) or 'named'}: give full, lean, or a list of"
+            f" {', '.join(INDEXES)}"
+        )
+    _run(dsn, lambda connection: connection.execute(text(_SET_INDEXES), {"wanted": sorted(set(wanted))}))
 
 
 def _config(connection: Connection | None) -> Config:
