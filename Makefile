@@ -81,8 +81,12 @@ wheel: $(SYNCED) ## Install the producer's wheel in a bare environment and look 
 check: lint types imports wheel test ## All of the above
 
 .PHONY: bench
-bench: $(SYNCED) ## Measure the worker against a bare COPY of the same rows; also benchmarks/results/latest.json
+bench: $(SYNCED) ## Measure each part beside its limit (below ten minutes): table, benchmarks/results/latest.json and .svg
 	@$(BIN)/python -m benchmarks run
+
+.PHONY: bench-full
+bench-full: $(SYNCED) ## The whole matrix of measurements, about an hour
+	@$(BIN)/python -m benchmarks run --full
 
 .PHONY: faults
 faults: $(SYNCED) ## Kill, stop, cut off and fill up real servers and workers (SCENARIO=zombie CYCLES=20; HELP=1)
