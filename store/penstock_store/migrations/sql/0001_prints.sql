@@ -1,6 +1,6 @@
 -- What a sealed partition holds, small enough to be asked of hundreds at once: per kind of value a set of 24-bit
 -- fingerprints, cut into blocks by hash. A block that lacks the print of a value: no event of the partition has it. One that
--- holds it: look there, once in 65,000 partitions for nothing. By SHA-256, as PostgreSQL's own hashes may change between
+-- holds it: look there, once in about 30,000 partitions for nothing. By SHA-256, as PostgreSQL's own hashes may change between
 -- its versions and these are dumped and restored.
 CREATE TABLE penstock.prints (
     kind   text COLLATE "C" NOT NULL,
