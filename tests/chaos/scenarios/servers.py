@@ -56,7 +56,7 @@ async def _terminate_backends(rig: Rig, cycles: int) -> None:
 async def _backpressure(rig: Rig, cycles: int) -> None:
     """PostgreSQL is stopped for `outage` seconds while events come as fast as one producer can send."""
     worker = await rig.ready(rig.start(batch=2000))
-    members, peak = await asyncio.to_thread(rig.members), 0.0
+    members, grew = await asyncio.to_thread(rig.members), 0.0
     for cycle in range(cycles):
         async with rig.load(flat_out=True):
             await rig.stored(2000 * (cycle + 1))
@@ -66,15 +66,16 @@ async def _backpressure(rig: Rig, cycles: int) -> None:
             while time.monotonic() < began + rig.site.outage:
                 await asyncio.sleep(0.5)  # the outage's length is the case itself
                 assert worker.running, f"the worker ended with {worker.returncode}: {worker.tail()}"
-                peak = max(peak, worker.resident_mib() - before)
+                grew = max(grew, worker.resident_mib() - before)
             _check_members(rig, members, await asyncio.to_thread(rig.members))
         await asyncio.to_thread(rig.server.start)
         await rig.recovered(time.time())
         await rig.settle()
     _check_members(rig, members, await asyncio.to_thread(rig.members))
-    rig.notes |= {"outage_s": rig.site.outage, "grew_mib": round(peak), "bound_mib": _MEMORY_MIB}
-    if peak > _MEMORY_MIB:
-        rig.faults.append(f"the worker grew by {peak:.0f} MiB while PostgreSQL was away")
+    rig.notes |= {"outage_s": rig.site.outage, "grew_mib": round(grew), "bound_mib": _MEMORY_MIB}
+    rig.notes["resident_mib"] = round(worker.resident_mib())
+    if grew > _MEMORY_MIB:
+        rig.faults.append(f"the worker grew by {grew:.0f} MiB while PostgreSQL was away")
 
 
 async def _slow(rig: Rig, cycles: int) -> None:
