@@ -46,7 +46,7 @@ async def test_written_all_the_time_copied_with_an_interruption_and_switched(
             await old.append_batch([_event(next(numbers)) for _ in range(1_000)])
         command = ("store", "copy", "--from", f"file:{folder}", "--to", database.writer_url)
         # 1. Write to both: the new store is far behind, and left to the copy.
-        async with MirroredStore(old, new, most_behind=500, poll_interval=0.05) as store:
+        async with MirroredStore(old, new, most_behind=2_000, poll_interval=0.05) as store:
             over = asyncio.Event()
 
             async def write() -> None:
@@ -64,7 +64,9 @@ async def test_written_all_the_time_copied_with_an_interruption_and_switched(
                 assert "the same command goes on" in copy.output()
             held = await _held(new)
             assert 0 < held < _HISTORY
-            again = await asyncio.to_thread(run_penstock, {}, *command, "--verify", "--json", deadline=100)
+            # Ends less than a batch behind, well within what the mirror takes over.
+            rest = (*command, "--batch-size", "500", "--verify", "--json")
+            again = await asyncio.to_thread(run_penstock, {}, *rest, deadline=100)
             assert again.returncode == 0, again.stderr
             said = json.loads(again.stdout)
             assert said["comparison"]["complete"]

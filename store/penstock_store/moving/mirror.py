@@ -48,7 +48,8 @@ class MirroredStore(Delegated):
     whatever becomes of the new one. The new one gets the same events from the old one, in the old one's
     order, as by `copy_events`: at once while it is level, and where that fails or takes longer than
     `patience` seconds, later. So nothing is lost, doubled or swapped, by whatever number of processes. A new
-    store that is more than `most_behind` sequences behind is left to a copy, and followed from then on.
+    store that is more than `most_behind` sequences behind is left to a copy, and followed from then on: make
+    it a few of the copy's batches, as a copy ends less than a batch behind those who write meanwhile.
     """
 
     def __init__(
