@@ -15,7 +15,7 @@ from penstock.processes import serving
 from penstock.redaction import redact
 from penstock.settings import DatabaseRole, Settings
 from penstock_consumer import BatchLimits, WorkerHealth, WorkerSettings, run_worker
-from penstock_schemas.registry import AsyncSchemaSource, SchemaRegistry
+from penstock_schemas.registry import AsyncSchemaSource
 from penstock_store.ingest import SinkSettings
 
 __all__ = ["WorkerChoices", "ingest", "say_defaults", "worker_settings"]
@@ -92,6 +92,8 @@ async def ingest(settings: Settings, choices: WorkerChoices, metrics_port: int |
         connect_timeout=settings.timeout_seconds,
     )
     say_defaults(settings)
+    from penstock_schemas.registry import SchemaRegistry  # half a second that only this run needs
+
     schemas = SchemaRegistry(settings.registry(), timeout=settings.timeout_seconds)
     registry, health = process_registry("worker"), WorkerHealth(time.monotonic)
     live, ready = {"worker": health.live}, {"ingestion": health.ready}

@@ -13,7 +13,7 @@ from penstock.settings import Settings
 from penstock.worker import WorkerChoices, worker_settings
 from penstock_consumer.replay import ReplayEnd, ReplayOptions, run_replay
 from penstock_consumer.replay.letters import NewLetters, NoLetters
-from penstock_schemas.registry import AsyncSchemaSource, SchemaRegistry
+from penstock_schemas.registry import AsyncSchemaSource
 from penstock_store.ingest import Outcome, SinkSettings, WriteResult
 from penstock_store.ingest.replay import ReplayRequest
 
@@ -60,6 +60,8 @@ async def replay(
     worker = worker_settings(settings.model_copy(update={"topics": topics}), WorkerChoices())
     places = [(ref.topic, ref.partition) for ref in request.bounds]
     letters = NoLetters() if quiet else NewLetters(worker, places)
+    from penstock_schemas.registry import SchemaRegistry  # half a second that only this run needs
+
     schemas = SchemaRegistry(settings.registry(), timeout=settings.timeout_seconds)
 
     def began(run: int) -> None:
