@@ -20,7 +20,17 @@ from penstock_consumer.errors import DeadLettersUnavailable
 from penstock_consumer.interfaces import DeadLetter
 from penstock_consumer.settings import WorkerSettings
 
-__all__ = ["OWN", "PREFIX", "REASON", "REFERENCE", "TIMESTAMP", "TOPIC_ID", "KafkaDeadLetters", "headers_of"]
+__all__ = [
+    "ATTEMPTS",
+    "OWN",
+    "PREFIX",
+    "REASON",
+    "REFERENCE",
+    "TIMESTAMP",
+    "TOPIC_ID",
+    "KafkaDeadLetters",
+    "headers_of",
+]
 
 PREFIX = "__connect.errors."
 OWN = "penstock.dead_letter."
@@ -30,9 +40,14 @@ TIMESTAMP = OWN + "timestamp"
 TOPIC_ID = OWN + "topic_id"
 REFERENCE = OWN + "reference"
 """Header of a dead letter whose value is the record's coordinates, as the record itself was too large."""
+ATTEMPTS = "penstock.redrive.attempts"
+"""Header of a redriven record: how often it was sent back. It stays with it into its next dead letter, a
+reference too.
+"""
 
 _DEADLINE = 20.0  # seconds for a batch's dead letters to be acknowledged
 _KEY_IN_REFERENCE = 4096
+_COUNT = 9  # digits of a number of attempts
 _MESSAGE = 2048  # characters of a cause's text
 
 Headers = list[tuple[str, bytes | None]]
@@ -63,6 +78,15 @@ def _original_headers(letter: DeadLetter) -> Headers:
     """Without the cause of an earlier failure: a dead letter has one."""
     return [
         (name, value) for name, value in letter.record.headers() or () if not name.startswith((PREFIX, OWN))
+    ]
+
+
+def _attempts(letter: DeadLetter) -> Headers:
+    """Without them a record that always becomes a reference could be sent back for ever."""
+    return [
+        (name, value)
+        for name, value in letter.record.headers() or ()
+        if name == ATTEMPTS and len(value or b"") <= _COUNT
     ]
 
 
@@ -143,7 +167,7 @@ class KafkaDeadLetters:
         key, value = record.key(), record.value()
         if as_reference:
             key, value = (key if len(key or b"") <= _KEY_IN_REFERENCE else None), _reference(letter)
-            headers = [*cause, (REFERENCE, b"true")]
+            headers = [*_attempts(letter), *cause, (REFERENCE, b"true")]
         else:
             headers = [*_original_headers(letter), *cause]
         topic = self._settings.dead_letter_topic(record.topic())

@@ -13,9 +13,10 @@ from confluent_kafka import Producer
 
 from fixtures.consuming import Pipeline, PipelineFactory
 from penstock_consumer.bounded import read, watermarks
-from penstock_consumer.dead_letters import KafkaDeadLetters
+from penstock_consumer.dead_letters import PREFIX, TIMESTAMP, KafkaDeadLetters
 from penstock_consumer.dlq import (
     ATTEMPTS,
+    MARK,
     DeadLetterQueue,
     Letter,
     Selection,
@@ -268,6 +269,35 @@ async def test_a_reference_is_redriven_from_its_record_while_that_is_there(
     report = redrive(queue_of(pipeline), ALL)
     assert (report.done, report.left) == (1, {GONE: 1})
     assert [(r.key(), r.value()) for r in records_of(pipeline)] == [(b"e1", large[1])] * 2
+
+
+async def test_attempts_of_a_reference_are_counted_and_capped(make_pipeline: PipelineFactory) -> None:
+    pipeline = make_pipeline(1)
+    pipeline.make_topic(f"{pipeline.topic}.dlq", {"max.message.bytes": "10000"})
+    pipeline.produce([("e0", b"\x09" + os.urandom(50_000))])
+    for _ in range(2):
+        await given_up(pipeline)
+        assert redrive(queue_of(pipeline), ALL, max_attempts=2).done == 1
+    await given_up(pipeline)
+    assert redrive(queue_of(pipeline), ALL, max_attempts=2).left == {CAPPED: 1}
+    assert [(one.attempts, one.reference) for one in letters_of(pipeline)] == [
+        (0, True),
+        (1, True),
+        (2, True),
+    ]
+
+
+async def test_headers_that_hold_no_number_hinder_nobody(make_pipeline: PipelineFactory) -> None:
+    pipeline = make_pipeline(1)
+    pipeline.make_topic(f"{pipeline.topic}.dlq", {})
+    place = [(PREFIX + "topic", b"t"), (PREFIX + "partition", b"0"), (PREFIX + "offset", b"1")]
+    producer = Producer({"bootstrap.servers": pipeline.kafka})
+    more = [(TIMESTAMP, "\u00b2".encode()), (ATTEMPTS, b"9" * 5000)]
+    producer.produce(f"{pipeline.topic}.dlq", BAD, headers=[*place, *more])
+    producer.produce(f"{pipeline.topic}.dlq", b"[" * 100_000, headers=[(MARK, b"redriven")])
+    assert producer.flush(30) == 0
+    (letter,) = letters_of(pipeline)
+    assert (letter.attempts, letter.timestamp, letter.state) == (0, None, State.OPEN)
 
 
 async def test_what_the_topic_takes_no_more_is_left_and_the_others_go(make_pipeline: PipelineFactory) -> None:

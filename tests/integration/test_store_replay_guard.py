@@ -84,3 +84,30 @@ async def test_the_books_of_what_is_kept_cannot_be_opened(
     await writer.close()
     assert opened is None
     assert await admin.fetchval("SELECT count(*) FROM penstock.ingested") == 1
+
+
+async def test_a_run_that_lost_its_partition_takes_nothing_out_of_the_books(
+    make_sink: SinkFactory, database: Database, admin: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    worker = await make_sink()
+    live = (await worker.claim([REF]))[REF]
+    await worker.write(batch(live, [event() for _ in range(5)]), reject=refuse)
+    await admin.execute("UPDATE penstock.partitions SET state = 'dropped' WHERE state = 'current'")
+    older = ReplaySink(SinkSettings(dsn=database.writer_url, group_id="group"))
+    newer = ReplaySink(SinkSettings(dsn=database.writer_url, group_id="group"))
+    for sink in (older, newer):
+        await sink.open()
+        await sink.begin(
+            ReplayRequest(bounds={REF: (0, 100)}, asked="test", records=0, expired=True), take_over=True
+        )
+    lost = (await older.claim([REF]))[REF]
+    claim = (await newer.claim([REF]))[REF]
+    with pytest.raises(FenceLost):
+        await older.next_gap(lost, 0, 100, low=0)
+    assert await admin.fetchval("SELECT sum(stored) FROM penstock.ingested") == 5
+    gap = await newer.next_gap(claim, 0, 100, low=0)
+    assert gap is not None
+    assert (gap.first, gap.next) == (0, 5)
+    assert await admin.fetchval("SELECT count(*) FROM penstock.ingested") == 0
+    for sink in (older, newer):
+        await sink.close()

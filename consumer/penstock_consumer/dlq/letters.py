@@ -8,13 +8,14 @@ goes: another topic, backup or retention cannot part them.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import NamedTuple, Self
 
-from penstock_consumer.dead_letters import OWN, PREFIX, REASON, REFERENCE, TIMESTAMP, TOPIC_ID
+from penstock_consumer.dead_letters import ATTEMPTS, OWN, PREFIX, REASON, REFERENCE, TIMESTAMP, TOPIC_ID
 from penstock_consumer.interfaces import Record
 
 __all__ = [
@@ -31,11 +32,11 @@ __all__ = [
 
 MARK = OWN + "mark"
 """Header of a mark: `redriven` or `discarded`. Its value is JSON."""
-ATTEMPTS = "penstock.redrive.attempts"
-"""Header of a redriven record: how often it was sent back. It stays with it into its next dead letter."""
 REDRIVEN_FROM = "penstock.redrive.from"
 """Header of a redriven record: where it was read when it failed, as topic:partition@offset."""
 
+_NUMBER = re.compile(r"\d{1,19}", re.ASCII)
+"""What `int` reads whoever wrote it; it refuses thousands of digits."""
 Headers = Sequence[tuple[str, bytes | None]]
 
 
@@ -142,7 +143,7 @@ def read_mark(record: Record) -> Mark | None:
         return None
     try:
         return Mark.from_json(record.value() or b"")
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
@@ -162,12 +163,13 @@ def read_letter(record: Record) -> Letter | None:
     except (KeyError, ValueError):
         return None
     headers = [(name, value) for name, value in every if not _is_cause(name)]
+    stamp = own.get(TIMESTAMP, "")
     return Letter(
         place=place,
         partition=record.partition(),
         offset=record.offset(),
         at=_time(record.timestamp()[1]),
-        timestamp=_time(int(own[TIMESTAMP])) if own.get(TIMESTAMP, "").isdigit() else None,
+        timestamp=_time(int(stamp)) if _NUMBER.fullmatch(stamp) else None,
         group=own.get(PREFIX + "connector.name", ""),
         cause=own.get(REASON, "unknown"),
         stage=own.get(PREFIX + "stage", ""),
@@ -187,7 +189,8 @@ def _is_cause(name: str) -> bool:
 
 def _attempts(headers: Headers) -> int:
     """The highest that is named: whoever copies headers may have left several."""
-    found = [int(value) for name, value in headers if name == ATTEMPTS and value and value.isdigit()]
+    named = [(value or b"").decode(errors="replace") for name, value in headers if name == ATTEMPTS]
+    found = [int(value) for value in named if _NUMBER.fullmatch(value)]
     return max(found, default=0)
 
 

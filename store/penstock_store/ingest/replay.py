@@ -197,10 +197,13 @@ class ReplaySink(PostgresSink):
             if not found:
                 return None
             begin, end, reopen = min(found)
-            if reopen:
-                await self._reopen(connection, claim.ref, begin)
-            if await connection.execute(_PLACE, claim.group_id, *claim.ref, begin, claim.epoch) != "UPDATE 1":
-                raise FenceLost([claim.ref])
+            async with connection.transaction():
+                # The fence first: whoever lost the partition takes nothing out of the books.
+                place = (claim.group_id, *claim.ref, begin, claim.epoch)
+                if await connection.execute(_PLACE, *place) != "UPDATE 1":
+                    raise FenceLost([claim.ref])
+                if reopen:
+                    await self._reopen(connection, claim.ref, begin)
             return Gap(replace(claim, position=begin), begin, end)
 
         gap = await self._on_control(look, "a look for gaps")
@@ -209,9 +212,8 @@ class ReplaySink(PostgresSink):
         return gap
 
     async def _reopen(self, connection: Connection, ref: PartitionRef, first: int) -> None:
-        async with connection.transaction():
-            width = await connection.fetchval(_REOPEN, self._books, *ref, first)
-            await connection.execute(_REOPENED, self._run, width or 0)
+        width = await connection.fetchval(_REOPEN, self._books, *ref, first)
+        await connection.execute(_REOPENED, self._run, width or 0)
 
     @property
     def _run(self) -> int:
