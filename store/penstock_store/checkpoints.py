@@ -93,6 +93,7 @@ class Checkpoint:
 
     async def __aenter__(self) -> Self:
         """Claim it: raises `CheckpointHeld`, `StateVersionDiffers`, `EventsExpired`."""
+        self._lost = None
         self._kept = await self._claimed()
         self._yielded = self._passed = self._kept.sequence
         try:
@@ -150,6 +151,11 @@ class Checkpoint:
         """The owner's own transaction moved the checkpoint."""
         self._kept = replace(self.kept, sequence=sequence)
 
+    def began(self, sequence: int, state: JsonValue) -> None:
+        """The owner's own transaction began anew at `sequence`, with this state."""
+        self._kept = replace(self.kept, sequence=sequence, state=state)
+        self._yielded = self._passed = sequence
+
     async def stands_at(self, sequence: int) -> bool:
         """Whether a step to `sequence` whose answer was lost was done. Raises `CheckpointLost`."""
         found = await self._records.read(self.name)
@@ -182,6 +188,7 @@ class Checkpoint:
     async def batches(self, options: QueryOptions = _EVERYTHING) -> AsyncGenerator[Batch, None]:
         """The same in batches, none of them empty."""
         position = self.sequence
+        self._yielded = self._passed = position  # what an earlier one passed over, other options may choose
         async with aclosing(self._reads.batches(position, options)) as found:
             async for batch in found:
                 self.check_owned()

@@ -19,6 +19,7 @@ from penstock_store.checkpoint_errors import (
     InvalidCheckpoint,
     StateVersionDiffers,
 )
+from penstock_store.checkpoints import Checkpoint
 from penstock_store.contract import QueryOptions
 from penstock_store.store_contract import Capability, EventStore
 
@@ -243,3 +244,46 @@ async def test_times_are_in_utc(store: EventStore) -> None:
     assert kept.leased_until is not None
     assert kept.saved_at.utcoffset() == kept.leased_until.utcoffset() == timedelta(0)
     assert abs(datetime.now(UTC) - kept.saved_at) < timedelta(minutes=1)
+
+
+async def test_another_subscription_in_one_block_is_not_moved_by_the_one_before(store: EventStore) -> None:
+    """What the first one's options leave out, the second one's choose."""
+    results = await store.append_batch([*_events(1, "rare"), *_events(5)])
+    async with asyncio.timeout(60), store.checkpoint("both") as checkpoint:
+        rare = checkpoint.batches(QueryOptions(event_types=["rare"]))
+        await anext(rare)
+        following = asyncio.create_task(anext(rare))  # it looks at the others, and leaves them out
+        await wait_for_async(lambda: _passed(checkpoint, results[-1].sequence), what="the look")
+        following.cancel()
+        await asyncio.wait({following})
+        async for event in checkpoint.subscribe(QueryOptions(up_to_sequence=results[2].sequence)):
+            await checkpoint.save(event.sequence)
+    kept = await store.get_checkpoint("both")
+    assert kept is not None
+    assert kept.sequence == results[2].sequence
+
+
+async def _passed(checkpoint: Checkpoint, sequence: int) -> bool:
+    return checkpoint._passed >= sequence
+
+
+async def test_a_lost_checkpoint_may_be_claimed_again(store: EventStore) -> None:
+    checkpoint = store.checkpoint("again")
+    async with checkpoint:
+        async with store.checkpoint("again", take=True) as other:
+            await other.save(3)
+        with pytest.raises(CheckpointLost):
+            await checkpoint.save(4)
+    async with checkpoint:
+        await checkpoint.save(4)
+
+
+async def test_a_bounded_subscription_moves_no_further_than_its_bound(store: EventStore) -> None:
+    """Else `projection run --once` would leave out what is appended meanwhile."""
+    results = await store.append_batch(_events(6))
+    async with asyncio.timeout(60), store.checkpoint("bounded") as checkpoint:
+        async for event in checkpoint.subscribe(QueryOptions(up_to_sequence=results[2].sequence)):
+            await checkpoint.save(event.sequence)
+    kept = await store.get_checkpoint("bounded")
+    assert kept is not None
+    assert kept.sequence == results[2].sequence

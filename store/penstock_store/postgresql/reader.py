@@ -168,7 +168,8 @@ class PostgresEventStore(DerivedReads):
                 yield Batch(events, follow.position)
         last = None
         if follow.filtered and scan.looks and not follow.ended:
-            last = await self._newest(follow.position, ceiling)
+            up_to = options.up_to_sequence  # beyond it nothing was looked at
+            last = await self._newest(follow.position, ceiling if up_to is None else min(ceiling, up_to))
         follow.passed(last, ceiling)
         yield Batch((), follow.position)
 
