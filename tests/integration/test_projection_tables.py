@@ -12,7 +12,7 @@ import pytest
 from fixtures.databases import Database
 from fixtures.waiting import wait_for_async
 from penstock_schemas import Event, RecordedEvent
-from penstock_store.checkpoint_errors import ProjectionFailed, StateVersionDiffers
+from penstock_store.checkpoint_errors import CheckpointLost, ProjectionFailed, StateVersionDiffers
 from penstock_store.postgresql.store import PostgresStore, StoreSettings
 from penstock_store.projections import ProjectionRunner, TableProjection, projection, rebuild, statuses
 from penstock_store.store_errors import NotSupported
@@ -217,3 +217,70 @@ async def test_tables_need_postgresql() -> None:
 
     with pytest.raises(NotSupported, match="postgresql"):
         await ProjectionRunner(MemoryEventStore(), _orders()).run(once=True)
+
+
+def _failing_after(sequence: int, version: int) -> TableProjection:
+    @projection("orders", setup=_setup, seed=_seed, version=version)
+    async def failing(connection: Any, event: RecordedEvent) -> None:
+        if event.sequence > sequence:
+            raise ConnectionError("elsewhere")
+        await _insert(connection, event)
+
+    return failing
+
+
+async def test_a_rebuild_of_another_version_begins_anew(store: PostgresStore, reader: Any) -> None:
+    """Two versions given up in the middle: neither goes on in the tables of the other."""
+    await store.append_batch(_events(*([1] * 30)))
+    await ProjectionRunner(store, _orders()).run(once=True)
+    for version, sequence in ((2, 15), (3, 8)):
+        with pytest.raises(ProjectionFailed):
+            await rebuild(store, _failing_after(sequence, version))
+    again = await rebuild(store, _orders(version=2, factor=10))
+    assert again.events == 30
+    assert await reader.fetchval(_TOTALS) == 300
+    assert [status.name for status in await statuses(store)] == ["orders"]
+
+
+async def test_a_rebuild_from_elsewhere_begins_anew(store: PostgresStore, reader: Any) -> None:
+    results = await store.append_batch(_events(*([1] * 30)))
+    await ProjectionRunner(store, _orders()).run(once=True)
+    await store.create_snapshot("wrong", {"amount": 1_000}, sequence=results[5].sequence)
+    with pytest.raises(ProjectionFailed):
+        await rebuild(store, _failing_after(15, 1), snapshot="wrong")
+    assert (await rebuild(store, _orders())).events == 30
+    assert await reader.fetchval(_TOTALS) == 30
+
+
+async def test_a_rebuild_whose_tables_are_gone_begins_anew(
+    store: PostgresStore, reader: Any, database: Database
+) -> None:
+    await store.append_batch(_events(*([1] * 30)))
+    await ProjectionRunner(store, _orders()).run(once=True)
+    with pytest.raises(ProjectionFailed):
+        await rebuild(store, _failing_after(15, 1))
+    owner = await asyncpg.connect(database.url, timeout=10)
+    await owner.execute("DROP SCHEMA projection_orders__new CASCADE")
+    await owner.close(timeout=5)
+    assert (await rebuild(store, _orders())).events == 30
+    assert await reader.fetchval(_TOTALS) == 30
+
+
+async def test_a_superseded_rebuild_puts_nothing_in_place(store: PostgresStore, reader: Any) -> None:
+    """It is stopped before its last step; another one has begun anew in the same tables meanwhile."""
+    await store.append_batch(_events(*([1] * 10)))
+    await ProjectionRunner(store, _orders()).run(once=True)
+    tables = store.tables()
+    name, schema = "projection/orders", "projection_orders"
+    zombie = await store.checkpoint(f"{name}/rebuild", lease=3_600).__aenter__()
+    await tables.make(zombie, f"{schema}__new", _setup, (), sequence=0)
+    async with (
+        store.checkpoint(f"{name}/rebuild", take=True) as owner,
+        store.checkpoint(name, take=True) as live,
+    ):
+        await tables.make(owner, f"{schema}__new", _setup, (), sequence=0)
+        with pytest.raises(CheckpointLost):
+            await tables.swap(live, zombie, schema, f"{schema}__new", 1)
+    await zombie.__aexit__(None, None, None)
+    await tables.close()
+    assert await reader.fetchval(_TOTALS) == 10

@@ -9,8 +9,9 @@ from typing import Any, Final
 
 import asyncpg
 import structlog
+from pydantic import JsonValue
 
-from penstock_store.checkpoints import Checkpoint
+from penstock_store.checkpoints import Checkpoint, state_json
 from penstock_store.driver import DRIVER_ERRORS, LINK_ERRORS
 from penstock_store.postgresql._checkpoints import FENCE
 from penstock_store.postgresql._read_failures import read_error
@@ -25,7 +26,13 @@ _TRANSACTION: Final = 600.0  # seconds; a statement has its own, shorter deadlin
 _PASSING: Final = ("08", "40", "53", "55", "57P", "58")  # SQLSTATE: no event's fault
 _EXISTS: Final = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)"
 _VERSION: Final = "UPDATE penstock.checkpoints SET state_version = $3 WHERE name = $1 AND epoch = $2"
-_FORGET: Final = "DELETE FROM penstock.checkpoints WHERE name = $1 AND epoch = $2"
+_FORGET: Final = "DELETE FROM penstock.checkpoints WHERE name = $1 AND epoch = $2 RETURNING sequence"
+# New tables begin at any place, also before the one where those stood that were given up.
+_BEGIN: Final = """
+UPDATE penstock.checkpoints SET sequence = $3, state = $4, saved_at = clock_timestamp()
+WHERE name = $1 AND epoch = $2
+RETURNING sequence
+"""
 
 _log = structlog.get_logger(__name__)
 
@@ -50,17 +57,31 @@ class Tables:
             return found
 
     async def make(
-        self, checkpoint: Checkpoint, schema: str, work: Work, readers: Iterable[str], *, sequence: int
+        self,
+        checkpoint: Checkpoint,
+        schema: str,
+        work: Work,
+        readers: Iterable[str],
+        *,
+        sequence: int,
+        state: JsonValue = None,
     ) -> None:
-        """A new schema with what `work` makes in it, readable by `readers`; what stood there is gone."""
-        async with self._owned(checkpoint, sequence, 30.0) as connection:
+        """A new schema with what `work` makes in it, readable by `readers`; what stood there is gone.
+
+        The checkpoint then stands at `sequence`, wherever it stood, and keeps `state`.
+        """
+        kept = checkpoint.kept
+        text = None if state is None else state_json(checkpoint.name, state).decode()
+        async with self._transaction() as connection:
+            if await connection.fetchval(_BEGIN, kept.name, kept.epoch, sequence, text) is None:
+                raise checkpoint.lost(None)
             await connection.execute(f'DROP SCHEMA IF EXISTS "{schema}" CASCADE')
             await connection.execute(f'CREATE SCHEMA "{schema}"')
             await self._within(connection, schema, work)
             for role in readers:
                 await connection.execute(f'GRANT USAGE ON SCHEMA "{schema}" TO "{role}"')
                 await connection.execute(f'GRANT SELECT ON ALL TABLES IN SCHEMA "{schema}" TO "{role}"')
-        checkpoint.moved(sequence)
+        checkpoint.began(sequence, state)
 
     async def apply(
         self, checkpoint: Checkpoint, schema: str, work: Work, *, sequence: int, lease: float
@@ -75,16 +96,21 @@ class Tables:
         checkpoint.moved(sequence)
 
     async def swap(self, live: Checkpoint, shadow: Checkpoint, schema: str, built: str, version: int) -> None:
-        """Put the schema `built` in the place of `schema`, between two statements of any reader."""
+        """Put the schema `built` in the place of `schema`, between two statements of any reader.
+
+        Raises `CheckpointLost` where either checkpoint has another owner: `built` may then be of another
+        rebuild.
+        """
         old = f"{schema}__old"
         async with self._owned(live, live.sequence, 30.0) as connection:
             await connection.execute("SET LOCAL lock_timeout = '10s'")
+            if await connection.fetchval(_FORGET, shadow.name, shadow.kept.epoch) is None:
+                raise shadow.lost(None)
             await connection.execute(f'DROP SCHEMA IF EXISTS "{old}" CASCADE')
             if await connection.fetchval(_EXISTS, schema):
                 await connection.execute(f'ALTER SCHEMA "{schema}" RENAME TO "{old}"')
             await connection.execute(f'ALTER SCHEMA "{built}" RENAME TO "{schema}"')
             await connection.execute(_VERSION, live.name, live.kept.epoch, version)
-            await connection.execute(_FORGET, shadow.name, shadow.kept.epoch)
         try:
             async with self._transaction() as connection:  # apart: waits for those who read the old tables
                 await connection.execute("SET LOCAL lock_timeout = '10s'")

@@ -8,6 +8,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pydantic import JsonValue
+
 from penstock_schemas import RecordedEvent
 from penstock_store.checkpoint_errors import EventsExpired, InvalidProjection
 from penstock_store.checkpoints import Checkpoint
@@ -45,7 +47,8 @@ async def rebuild(
 
     Readers see the old result until the new one is complete, and then that. A runner may go on meanwhile: it
     is superseded for the last step only, and goes on afterwards, unless its code is of another version. One
-    that is interrupted can be called again; of a table it goes on where it was. Raises as
+    that is interrupted can be called again; of a table it goes on where it was, if version and snapshot are
+    the same. Raises as
     `ProjectionRunner.run`, `CheckpointHeld` where another rebuild runs, and `EventsExpired` where retention
     dropped what it would begin with.
     """
@@ -62,7 +65,7 @@ async def rebuild(
         done(events, sequence)
 
     if isinstance(projection, TableProjection):
-        sequence = await _table(store, projection, start, counted)
+        sequence = await _table(store, projection, start, snapshot, counted)
     else:
         assert isinstance(projection, ValueProjection)  # noqa: S101  there are two kinds
         sequence = await _value(store, projection, start, counted)
@@ -143,13 +146,16 @@ async def _table(
     store: EventStore,
     projection: TableProjection,
     start: Snapshot | None,
+    snapshot: str | None,
     done: Callable[[int, int], None],
 ) -> int:
     schema, built = projection.schema, f"{projection.schema}__new"
     tables = tables_of(store, projection)
+    # One for all versions, as they are built in one place.
     shadow_claim = store.checkpoint(
-        f"{projection.checkpoint}/rebuild/{projection.version}", lease=_LEASE, wait=0, accept_loss=True
+        f"{projection.checkpoint}/rebuild", lease=_LEASE, wait=0, accept_loss=True
     )
+    begun: JsonValue = {"version": projection.version, "snapshot": snapshot}
 
     async def catch_up(shadow: Checkpoint, target: int) -> None:
         if target > shadow.sequence:
@@ -158,13 +164,14 @@ async def _table(
 
     try:
         async with shadow_claim as shadow:
-            if not shadow.sequence or not await tables.exists(built):
+            if shadow.state != begun or not await tables.exists(built):  # else it goes on
                 await tables.make(
                     shadow,
                     built,
                     _filled(projection, start),
                     projection.readers,
                     sequence=0 if start is None else start.sequence,
+                    state=begun,
                 )
             await catch_up(shadow, await _stands(store, projection))
             async with _live(store, projection) as live:

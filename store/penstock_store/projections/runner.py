@@ -38,7 +38,14 @@ class _Tables(Protocol):
     async def exists(self, schema: str) -> bool: ...
 
     async def make(
-        self, checkpoint: Checkpoint, schema: str, work: Any, readers: Any, *, sequence: int
+        self,
+        checkpoint: Checkpoint,
+        schema: str,
+        work: Any,
+        readers: Any,
+        *,
+        sequence: int,
+        state: JsonValue = None,
     ) -> None: ...
 
     async def apply(

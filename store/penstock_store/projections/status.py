@@ -29,7 +29,7 @@ class ProjectionStatus:
 
 
 async def statuses(store: EventStore) -> list[ProjectionStatus]:
-    """Of every projection that ever ran on this store; a rebuild under way is `name/rebuild/version`."""
+    """Of every projection that ever ran on this store; a rebuild under way is `name/rebuild`."""
     newest = await newest_sequence(store)
     kept = await store.get_checkpoints()
     return [await _status(store, one, newest) for one in kept if one.name.startswith(PREFIX)]
