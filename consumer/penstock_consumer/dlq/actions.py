@@ -8,6 +8,7 @@ marks.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -36,6 +37,8 @@ TOO_LARGE = "too_large"
 """Its topic does not take it any more."""
 
 _TRANSACTION = 20.0  # seconds; workers do not see what follows a transaction that is open
+_SEEN = 3.0  # seconds; other producers' open transactions may hide what was written for longer
+_LOOK = 0.02
 _RECORDS = 500  # of one transaction at most
 _BYTES = 8 << 20
 _REFUSED = frozenset({
@@ -118,6 +121,7 @@ class _Run:
         self._partitions = partitions
         self._tell = tell
         self._report = Report()
+        self._written: dict[tuple[str, int], int] = {}  # the last offset of each partition
         self._id = f"penstock-redrive-{queue.name}"
         # Before anything is read: it ends another command, whose last marks are then there to be read.
         self._producer = None if dry_run or not queue.exists() else self._open()
@@ -139,7 +143,25 @@ class _Run:
     def do(self, letters: Iterator[Letter], limit: int | None, state: State, reason: str) -> Report:
         for batch in _batches(islice(letters, limit)):
             self._commit(batch, state, reason)
+        self._wait_until_seen()
         return self._report
+
+    def _wait_until_seen(self) -> None:
+        """The broker ends a transaction a moment after it said so: who lists next is to find the marks."""
+        deadline = time.monotonic() + _SEEN
+        with suppress(SourceUnavailable, SourceFailed):
+            for topic in {topic for topic, _ in self._written}:
+                last = {number: offset for (name, number), offset in self._written.items() if name == topic}
+                while time.monotonic() < deadline:
+                    ends = watermarks(self._queue.settings, topic) or {}
+                    if all(ends.get(number, (0, 0))[1] > offset for number, offset in last.items()):
+                        break
+                    time.sleep(_LOOK)
+
+    def _note(self, error: KafkaError | None, message: Message) -> None:
+        topic, number, offset = message.topic(), message.partition(), message.offset()
+        if error is None and topic is not None and number is not None and offset is not None:
+            self._written[topic, number] = offset
 
     def _leave(self, letter: Letter, why: str) -> None:
         self._report.left[why] += 1
@@ -199,6 +221,7 @@ class _Run:
         for index, letter in enumerate(letters):
 
             def settled(error: KafkaError | None, message: Message, index: int = index) -> None:
+                self._note(error, message)
                 if error is None:
                     sent[index] = message
                 else:
@@ -246,6 +269,7 @@ class _Run:
                 value=mark.to_json(),
                 partition=letter.partition,
                 headers=[(MARK, state.encode())],
+                on_delivery=self._note,
             )
 
     def _open(self) -> Producer:
