@@ -104,7 +104,8 @@ class KafkaView:
 
     def offsets_at(self, topic: Topic, at: datetime) -> dict[int, int]:
         """The first offset of each partition whose timestamp is `at` or later; negative where none is."""
-        milliseconds = -(-(at - _EPOCH) // timedelta(milliseconds=1))
+        # The broker knows no time before the epoch, and has no record of one.
+        milliseconds = max(0, -(-(at - _EPOCH) // timedelta(milliseconds=1)))
         return self._offsets(topic, OffsetSpec.for_timestamp(milliseconds))
 
     def _offsets(self, topic: Topic, which: OffsetSpec) -> dict[int, int]:

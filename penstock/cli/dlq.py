@@ -14,6 +14,7 @@ from rich.text import Text
 
 from penstock.cli.dlq_actions import discard, redrive
 from penstock.cli.dlq_options import (
+    MOST,
     CauseOption,
     OffsetOption,
     PartitionOption,
@@ -64,7 +65,7 @@ def _list(
     offset: OffsetOption = None,
     state: StateOption = "open",
     limit: Annotated[
-        int, typer.Option("--limit", "-n", min=0, help="How many at most; 0: all.")
+        int, typer.Option("--limit", "-n", min=0, max=MOST, help="How many at most; 0: all.")
     ] = _DEFAULT_LIMIT,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
     kafka: KafkaOption = None,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from penstock_consumer.dlq import DeadLetterQueue, Selection
 
 __all__ = [
+    "MOST",
     "AllOption",
     "CauseOption",
     "LimitOption",
@@ -85,7 +86,8 @@ StateOption = Annotated[
     typer.Option("--state", help="What became of them.", rich_help_panel=_FILTERS),
 ]
 AllOption = Annotated[bool, typer.Option("--all", help="All open ones; else give a filter.")]
-LimitOption = Annotated[int | None, typer.Option("--limit", "-n", min=1, help="How many at most.")]
+MOST = 1 << 62  # Kafka has fewer, and nothing here counts further
+LimitOption = Annotated[int | None, typer.Option("--limit", "-n", min=1, max=MOST, help="How many at most.")]
 
 
 def selection_of(

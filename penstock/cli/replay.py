@@ -93,7 +93,7 @@ def _run(
     group: GroupOption = None,
     expired: ExpiredOption = False,
     rate: Annotated[
-        float | None, typer.Option("--rate", min=0.1, metavar="N", help="Records a second at most.")
+        float | None, typer.Option("--rate", min=0.1, max=1e9, metavar="N", help="Records a second at most.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; change nothing.")] = False,
     take_over: Annotated[
@@ -177,7 +177,10 @@ def _conclude(summary: "RunSummary", store: str, rebuilt: str | None, *, as_json
 
 @_replay.command("status")
 def _status(
-    run: Annotated[int | None, typer.Argument(metavar="[RUN]", help="One run, by its number.")] = None,
+    run: Annotated[
+        int | None,
+        typer.Argument(min=1, max=(1 << 63) - 1, metavar="[RUN]", help="One run, by its number."),
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="Newest runs to show.")] = 10,
     as_json: JsonOption = False,
     database_url: DatabaseOption = None,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import asyncpg
@@ -35,7 +37,7 @@ ORDER BY i.first_offset
 _LEAVES: Final = """
 SELECT p.name, p.state, p.rows, coalesce(b.stored, 0)::bigint AS stored,
        CASE WHEN p.state <> 'dropped'
-            THEN pg_relation_size(format('penstock.%I', p.name)::regclass) END AS bytes
+            THEN pg_relation_size(to_regclass(format('penstock.%I', p.name))) END AS bytes
 FROM penstock.partitions p
 LEFT JOIN (SELECT events_partition, sum(stored) AS stored FROM penstock.ingested GROUP BY 1) b
        ON b.events_partition = p.name
@@ -74,10 +76,32 @@ async def take(
     """`count_below`: bytes of a partition that is not closed up to which its events are counted; None counts
     every partition. Raises asyncpg's errors.
     """
+    look = partial(_look, connection, group_id, cluster_id, topics, since, count_below)
+    # A table that went after the moment was chosen is retention's: then the next moment knows of it. One that
+    # is missing still was removed past the books, and with it its events.
+    with suppress(asyncpg.UndefinedTableError):
+        return await look(gone=False)
+    return await look(gone=True)
+
+
+async def _look(
+    connection: asyncpg.Connection[Any],
+    group_id: str,
+    cluster_id: str,
+    topics: Sequence[str],
+    since: datetime | None,
+    count_below: int | None,
+    *,
+    gone: bool,
+) -> Snapshot:
+    """`gone`: whether a table may be missing; else UndefinedTableError is raised."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         offsets = await connection.fetch(_OFFSETS, group_id, cluster_id, topics)
         rows = await connection.fetch(_RANGES, group_id, cluster_id, topics, since)
-        leaves = [await _leaf(connection, row, count_below) for row in await connection.fetch(_LEAVES, since)]
+        leaves = [
+            await _leaf(connection, row, count_below, gone=gone)
+            for row in await connection.fetch(_LEAVES, since)
+        ]
     ranges: dict[Entry, list[tuple[str, Kept]]] = {}
     for row in rows:
         ranges.setdefault(Entry(row["topic"], row["partition"]), []).append((row["topic_id"], _kept(row)))
@@ -99,9 +123,14 @@ def _kept(row: asyncpg.Record) -> Kept:
     )
 
 
-async def _leaf(connection: asyncpg.Connection[Any], row: asyncpg.Record, count_below: int | None) -> Leaf:
-    rows = row["rows"]
-    there = row["state"] != "dropped"
+async def _leaf(
+    connection: asyncpg.Connection[Any], row: asyncpg.Record, count_below: int | None, *, gone: bool
+) -> Leaf:
+    rows, there = row["rows"], row["bytes"] is not None
+    if not there and row["state"] != "dropped":
+        if not gone:
+            raise asyncpg.UndefinedTableError(f"penstock.{row['name']} is missing")
+        rows = 0
     if there and (count_below is None or (rows is None and row["bytes"] <= count_below)):
         # The name is the catalogue's own, made by create_partition().
         rows = await connection.fetchval(f'SELECT count(*) FROM penstock."{row["name"]}"', timeout=_COUNTING)

@@ -175,6 +175,8 @@ def test_a_registry_that_is_away_is_said_and_chooses_nothing(
         ("show", "nothing"),
         ("redrive", "--all", "--max-attempts", "0"),
         ("discard", "--all"),
+        ("list", "--limit", "9" * 20),
+        ("redrive", "--all", "--limit", "9" * 20),
         ("discard", "--all", "--reason", " "),
         ("redrive", "--partition", "-1"),
     ],

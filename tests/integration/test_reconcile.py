@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka import TopicPartition as KafkaPartition
@@ -258,3 +259,15 @@ async def test_the_command_prints_exits_and_writes_metrics(
     assert (await command("--since", "whenever"))[0] == ExitCode.USAGE
     assert (await command("--database-url", "postgresql://127.0.0.1:1/x"))[0] == ExitCode.UNAVAILABLE
     assert (await command("--kafka", "127.0.0.1:1"))[0] == ExitCode.UNAVAILABLE
+
+
+async def test_a_partition_that_was_removed_past_the_books_is_missed(
+    make_pipeline: PipelineFactory, admin: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    pipeline = make_pipeline(1)
+    await ingested(pipeline, pipeline.values(5), 5)
+    leaf = await admin.fetchval("SELECT name FROM penstock.partitions WHERE state = 'current'")
+    await admin.execute(f"DROP TABLE penstock.{leaf}")
+    for deep in (False, True):
+        found = await reconciled(pipeline, deep=deep)
+        assert [(where, str(what)) for where, what, _ in found.problems] == [(leaf, "rows")]
