@@ -149,10 +149,15 @@ async def _differences(
 ) -> _Differences:
     """The second reading, of the events in `buckets`, matched by id in a temporary file."""
     with closing(sqlite3.connect("")) as table:  # on disk once it is large, and gone with the connection
-        table.execute("CREATE TABLE source (id BLOB PRIMARY KEY, digest BLOB) WITHOUT ROWID")
-        table.execute("CREATE TABLE target (id BLOB PRIMARY KEY, digest BLOB) WITHOUT ROWID")
+        table.execute(
+            "CREATE TABLE seen (id BLOB, digest BLOB, source INTEGER DEFAULT 0, target INTEGER DEFAULT 0,"
+            " PRIMARY KEY (id, digest)) WITHOUT ROWID"
+        )
         for name, store, options in (("source", source, ends[0]), ("target", target, ends[1])):
-            insert = f"INSERT OR IGNORE INTO {name} VALUES (?, ?)"
+            insert = (
+                f"INSERT INTO seen (id, digest, {name}) VALUES (?, ?, 1)"
+                f" ON CONFLICT (id, digest) DO UPDATE SET {name} = {name} + 1"
+            )
             async with aclosing(store.stream(options)) as events:
                 async for event in events:
                     if bucket_of(event) in buckets:
@@ -164,16 +169,26 @@ def _row(event: RecordedEvent) -> tuple[bytes, bytes]:
     return event.event_id.bytes, content_digest(event)
 
 
+# By id: values that only the source holds, that only the target holds, and what the target repeats. What only
+# the source repeats is no difference: a target that never forgets a key leaves the second out.
+_BY_ID: Final = """
+CREATE TEMP VIEW differing AS
+SELECT id, min(mine, theirs) AS different, max(mine - theirs, 0) AS missing,
+       max(theirs - mine, 0) + repeated AS extra
+FROM (SELECT id, sum(target = 0) AS mine, sum(source = 0) AS theirs,
+             sum(CASE WHEN source THEN max(target - source, 0) ELSE max(target - 1, 0) END) AS repeated
+      FROM seen GROUP BY id)
+"""
+
+
 def _matched(table: sqlite3.Connection) -> _Differences:
-    clauses = {
-        "missing": "FROM source s LEFT JOIN target t USING (id) WHERE t.id IS NULL",
-        "extra": "FROM target s LEFT JOIN source t USING (id) WHERE t.id IS NULL",
-        "different": "FROM source s JOIN target t USING (id) WHERE s.digest <> t.digest",
-    }
+    table.execute(_BY_ID)
     counts: dict[str, int] = {}
     examples: list[str] = []
-    for kind, clause in clauses.items():
-        counts[kind] = table.execute(f"SELECT count(*) {clause}").fetchone()[0]
-        rows = table.execute(f"SELECT s.id {clause} LIMIT ?", (_SHOWN - len(examples),))
+    for kind in ("missing", "extra", "different"):
+        total = f"SELECT coalesce(sum({kind}), 0) FROM differing"
+        counts[kind] = table.execute(total).fetchone()[0]
+        named = f"SELECT id FROM differing WHERE {kind} LIMIT ?"
+        rows = table.execute(named, (_SHOWN - len(examples),))
         examples += [f"{kind} {UUID(bytes=row[0])}" for row in rows]
     return _Differences(counts["missing"], counts["extra"], counts["different"], examples)
