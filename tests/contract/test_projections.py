@@ -168,3 +168,18 @@ async def test_a_standby_takes_over(store: EventStore) -> None:
 def test_a_definition_that_cannot_be_run_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidProjection):
         projection(**{"name": "fine", "initial": 0, **wrong})(_fold)
+
+
+async def test_a_fold_that_returns_nothing_is_told_so(store: EventStore) -> None:
+    """None would be kept as no state, and the next batch begin anew: the value would depend on batches."""
+    await store.append_batch([_paid(1), _paid(2)])
+
+    @projection("forgetful", initial={"sum": 0})
+    def forgetful(state: dict[str, Any], event: RecordedEvent) -> None:
+        state["sum"] += event.payload["n"]
+
+    with pytest.raises(ProjectionFailed, match="return"):
+        await ProjectionRunner(store, forgetful).run(once=True)
+    kept = await store.get_checkpoint("projection/forgetful")
+    assert kept is not None
+    assert (kept.sequence, kept.state) == (0, None)

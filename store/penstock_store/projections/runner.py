@@ -230,13 +230,23 @@ def folded(
         if event.sequence in skip:
             continue
         try:
-            result = projection.fold(result, event)
+            result = _state_of(projection, projection.fold(result, event))
         except Exception as error:
             failed = ProjectionFailed(projection.name, event, error)
             failed.__cause__ = error
             result, last, _none = folded(projection, state, events[:place], skip)
             return result, last, failed
     return result, events[-1].sequence if events else None, None
+
+
+def _state_of(projection: ValueProjection, state: Any) -> Any:
+    """None is kept as no state at all: the next batch would begin with `initial` again."""
+    if state is None and projection.initial is not None:
+        raise InvalidProjection(
+            f"the fold of {projection.name!r} returned None; it must return the new state. Does a `return"
+            " state` lack? Where None is meant, choose another value for it"
+        )
+    return state
 
 
 class _Batches:
