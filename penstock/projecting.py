@@ -1,4 +1,5 @@
-"""The projection process: runs projections of the user's code until SIGTERM, with their lag as metrics."""
+"""The projection process: runs projections of the user's code until SIGTERM, with their lag and the store's
+figures as metrics."""
 
 import asyncio
 import importlib
@@ -14,6 +15,7 @@ from penstock.cli.exit_codes import ExitCode
 from penstock.errors import PenstockError
 from penstock.metrics import counter, gauge, process_registry
 from penstock.processes import on_signal, serving
+from penstock.store_metrics import StoreCollector
 from penstock_schemas import metric_defs
 from penstock_store.errors import StoreError
 from penstock_store.projections import Projection, ProjectionRunner, statuses
@@ -71,6 +73,8 @@ class ProjectionProcess:
         self._lag_events = gauge(metric_defs.PROJECTION_LAG_EVENTS, registry)
         self._lag_seconds = gauge(metric_defs.PROJECTION_LAG_SECONDS, registry)
         self._stopped = gauge(metric_defs.PROJECTION_STOPPED, registry)
+        self._figures = StoreCollector()
+        registry.register(self._figures)
         self._faults: dict[str, StoreError] = {}
         self._runners = {
             one.name: ProjectionRunner(
@@ -122,6 +126,7 @@ class ProjectionProcess:
     async def _measure_for_ever(self) -> None:
         while True:
             try:
+                self._figures.update(await self._store.get_metrics())
                 for status in await statuses(self._store):
                     if status.name in self._runners:
                         self._position.labels(projection=status.name).set(status.sequence)

@@ -97,6 +97,7 @@ def test_a_process_runs_tells_its_lag_and_ends_by_sigterm(
     shown = series()
     assert shown["penstock_projection_position", "totals"] == 3
     assert shown["penstock_projection_stopped", "totals"] == 0
+    assert ("penstock_store_events", "") in shown
     status = json.loads(run_penstock(environ, "projection", "status", "--json").stdout)["projections"]
     assert {one["name"]: one["sequence"] for one in status} == {"totals": 3, "count": 3}
     assert all(one["owner"] for one in status)
