@@ -135,6 +135,30 @@ async def test_beside_a_live_worker_nothing_is_lost_or_twice_and_each_keeps_its_
             assert numbers == sorted(numbers)
 
 
+async def test_keys_that_replay_and_worker_bring_at_once_are_stored_once_though_the_partition_rolls(
+    make_pipeline: PipelineFactory, admin: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    pipeline = make_pipeline(2)
+    values = pipeline.values(4000)
+    pipeline.produce(values, partition=0)
+    worker = pipeline.start(batch=SMALL)
+    await pipeline.ingested(4000)
+    await _forget(pipeline, events=True)
+    await admin.execute("SELECT penstock.ensure_partitions(3)")
+    bounds = {refs(pipeline, 2)[0]: WHOLE}
+    pipeline.produce(values, partition=1)  # a producer's retry of everything
+    replay = start_replay(pipeline, bounds, batch=SMALL)
+    for day in (1, 2):
+        await replay.batches(3 * day)
+        await admin.execute(f"SELECT penstock.roll(clock_timestamp() + interval '{day} day')")
+    await replay.end()
+    await pipeline.ingested(8000)
+    await worker.stop()
+    books = await pipeline.books()
+    assert sorted(await pipeline.keys()) == sorted(f"k{n}" for n in range(4000))
+    assert (books["stored"], books["duplicate"]) == (4000, 4000)
+
+
 async def test_a_newer_run_ends_the_older_one(make_pipeline: PipelineFactory) -> None:
     pipeline = make_pipeline(1)
     pipeline.produce(pipeline.values(400))
