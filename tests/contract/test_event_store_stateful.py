@@ -6,6 +6,7 @@ import asyncio
 import os
 import tempfile
 from collections.abc import Callable, Coroutine
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +28,8 @@ from fixtures.databases import Database
 from fixtures.query_model import selected
 from penstock_schemas import Event, RecordedEvent
 from penstock_store.backends import create_event_store
+from penstock_store.checkpoint_errors import CheckpointHeld, CheckpointLost
+from penstock_store.checkpoints import Checkpoint
 from penstock_store.contract import OrderBy, QueryOptions
 from penstock_store.store_contract import EventStore
 from penstock_store.store_errors import AppendConflict, WrongExpectedVersion
@@ -61,6 +64,9 @@ _queries = st.builds(
 )
 
 
+_names = st.sampled_from(["p", "q"])
+
+
 class Machine(RuleBasedStateMachine):
     """`open_store` opens the same store again; `durable` says that it then holds what it held."""
 
@@ -73,6 +79,9 @@ class Machine(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.model: list[RecordedEvent] = []
         self.snapshots: dict[tuple[str, int], tuple[int, Any]] = {}
+        self.kept: dict[str, tuple[int, Any]] = {}  # of each checkpoint: its position and state
+        self.owners: dict[str, Checkpoint] = {}
+        self.zombies: list[Checkpoint] = []
 
     def run(self, work: Coroutine[Any, Any, _Result]) -> _Result:
         async def bounded() -> _Result:
@@ -153,11 +162,81 @@ class Machine(RuleBasedStateMachine):
         if newer:
             self.snapshots[key, version] = sequence, state
 
+    @rule(name=_names, take=st.booleans())
+    def claim(self, name: str, take: bool) -> None:
+        claimed = self.store.checkpoint(name, lease=3_600, wait=0, take=take)
+        if name in self.owners and not take:
+            with pytest.raises(CheckpointHeld):
+                self.run(claimed.__aenter__())
+            return
+        self.run(claimed.__aenter__())
+        if name in self.owners:
+            self.zombies.append(self.owners[name])
+        self.owners[name] = claimed
+        assert (claimed.sequence, claimed.state) == self.kept.setdefault(name, (0, None))
+
+    @precondition(lambda self: self.owners)
+    @rule(name=_names, read=st.integers(1, 4), kind=st.sampled_from([None, "a"]), note=st.booleans())
+    def follow(self, name: str, read: int, kind: str | None, note: bool) -> None:
+        """Some of what is there after the checkpoint, in order, each event saved."""
+        if name not in self.owners:
+            return
+        position, state = self.kept[name]
+        last = max((event.sequence for event in self.model), default=0)
+        options = QueryOptions(event_types=[kind] if kind else [], up_to_sequence=last)
+        wanted = [e for e in self.model if e.sequence > position and kind in (None, e.event_type)][:read]
+        seen = self.run(self._follow(self.owners[name], options, read, note)) if last else []
+        assert seen == wanted
+        # The end was looked at where fewer were there than asked for; it may be saved at any later moment.
+        for event in wanted:
+            state = event.sequence if note else state
+            position = event.sequence
+        self.kept[name] = position, state
+
+    async def _follow(
+        self, owner: Checkpoint, options: QueryOptions, read: int, note: bool
+    ) -> list[RecordedEvent]:
+        seen: list[RecordedEvent] = []
+        async with aclosing(owner.subscribe(options.replace(limit=read))) as events:
+            async for event in events:
+                await (owner.save(event.sequence, event.sequence) if note else owner.save(event.sequence))
+                seen.append(event)
+        return seen
+
+    @precondition(lambda self: self.zombies)
+    @rule(ahead=st.integers(0, 3))
+    def superseded(self, ahead: int) -> None:
+        zombie = self.zombies[-1]
+        with pytest.raises(CheckpointLost):
+            self.run(zombie.save(self.kept[zombie.name][0] + ahead, "zombie"))
+
+    @rule(name=_names)
+    def leave(self, name: str) -> None:
+        if name in self.owners:
+            self._give_back(name)
+
+    def _give_back(self, name: str) -> None:
+        """Then it may stand further on, past what a filter left out, and never past what one chooses."""
+        self.run(self.owners.pop(name).__aexit__(None, None, None))
+        found = self.run(self.store.get_checkpoint(name))
+        assert found is not None
+        position, state = self.kept[name]
+        left_out = [e for e in self.model if position < e.sequence <= found.sequence]
+        assert found.sequence >= position
+        assert all(event.event_type != "a" for event in left_out)
+        self.kept[name] = found.sequence, state
+
     @rule()
     def restart(self) -> None:
         if self.durable:
+            self._forsake()
             self.run(self.store.close())
             self.store = type(self).open_store()
+
+    def _forsake(self) -> None:
+        for name in list(self.owners):
+            self._give_back(name)
+        self.zombies.clear()
 
     @invariant()
     def holds_what_the_model_holds(self) -> None:
@@ -170,12 +249,18 @@ class Machine(RuleBasedStateMachine):
             found = self.run(self.store.get_snapshot(key, state_version=version))
             assert found is not None
             assert (found.sequence, found.state) == (sequence, state)
+        for name, (sequence, state) in self.kept.items():
+            checkpoint = self.run(self.store.get_checkpoint(name))
+            assert checkpoint is not None
+            assert (checkpoint.sequence, checkpoint.state) == (sequence, state)
+            assert (checkpoint.owner is not None) is (name in self.owners)
 
     async def _stream(self) -> list[RecordedEvent]:
         return [event async for event in self.store.stream()]
 
     def teardown(self) -> None:
         if hasattr(self, "store"):
+            self._forsake()
             self.run(self.store.close())
         self.runner.close()
 
@@ -239,6 +324,7 @@ class FileMachine(Machine):
     def crash(self, cut: int) -> None:
         assert self.last_write is not None
         path, before, held = self.last_write
+        self._forsake()
         self.run(self.store.close())
         if path.exists():  # not compressed, so the last one
             written = path.stat().st_size - before
@@ -277,7 +363,7 @@ async def _empty(database: Database) -> None:
 
     connection = await asyncpg.connect(database.admin_url, timeout=10)
     try:
-        await connection.execute("TRUNCATE penstock.events, penstock.snapshots")
+        await connection.execute("TRUNCATE penstock.events, penstock.snapshots, penstock.checkpoints")
         await connection.execute("SELECT setval('penstock.event_sequence', 0, true)")
         await connection.execute("UPDATE penstock.high_water SET sequence = 0")
     finally:
