@@ -78,8 +78,11 @@ class Checkpoint:
     def kept(self) -> CheckpointState:
         """What is kept, as this owner knows it."""
         if self._kept is None:
-            raise InvalidCheckpoint(f"the checkpoint {self.name!r} is not claimed: use it as `async with`")
+            raise self._not_claimed()
         return self._kept
+
+    def _not_claimed(self) -> InvalidCheckpoint:
+        return InvalidCheckpoint(f"the checkpoint {self.name!r} is not claimed: use it as `async with`")
 
     @property
     def sequence(self) -> int:
@@ -108,10 +111,11 @@ class Checkpoint:
         self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         """Give it back; the next owner need not wait. What an exception said is kept as `fault`."""
-        if self._renewing is not None:
-            self._renewing.cancel()
+        renewing, self._renewing = self._renewing, None
+        if renewing is not None:
+            renewing.cancel()
             with suppress(asyncio.CancelledError):
-                await self._renewing
+                await renewing
         if isinstance(error, CheckpointLost) or self._lost is not None:
             return
         try:
@@ -130,6 +134,8 @@ class Checkpoint:
             raise InvalidCheckpoint(
                 f"sequence must be that of an event, a whole number from 0; got {sequence!r}"
             )
+        if self._renewing is None:  # not yet, or no longer
+            raise self._not_claimed()
         text = None if state is _UNCHANGED else state_json(self.name, state)
         version = self.kept.state_version if text is None else state_version
         move = Move(

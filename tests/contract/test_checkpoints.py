@@ -287,3 +287,13 @@ async def test_a_bounded_subscription_moves_no_further_than_its_bound(store: Eve
     kept = await store.get_checkpoint("bounded")
     assert kept is not None
     assert kept.sequence == results[2].sequence
+
+
+async def test_who_has_left_saves_nothing(store: EventStore) -> None:
+    """It would lease a checkpoint that nobody owns, and keep the next one waiting."""
+    async with store.checkpoint("left") as checkpoint:
+        await checkpoint.save(1)
+    with pytest.raises(InvalidCheckpoint, match="not claimed"):
+        await checkpoint.save(2)
+    async with store.checkpoint("left", wait=0) as following:
+        assert following.sequence == 1
