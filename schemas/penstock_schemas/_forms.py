@@ -179,15 +179,16 @@ def _record_from_json(fields: list[tuple[Field, Convert]]) -> Convert:
     def from_json(value: Any) -> Any:
         if type(value) is not dict and not isinstance(value, Mapping):
             raise wrong("an object", value)
+        made, name = {}, ""
+        absent: dict[str, Field] = {}
         if value.keys() != names:
             if unknown := value.keys() - names:
                 known = ", ".join(sorted(names))
                 raise BadValue(f"is unknown to the schema; it has {known}", str(min(unknown, key=str)))
-            value = {own.name: _default(own) for own, _ in fields if own.name not in value} | dict(value)
-        made, name = {}, ""
+            absent = {own.name: own for own, _ in fields if own.name not in value}
         try:
             for name, convert in converts:
-                made[name] = convert(value[name])
+                made[name] = convert(_default(absent[name]) if name in absent else value[name])
         except (ValueError, OverflowError) as error:
             raise BadValue.under(name, error) from None
         return made
@@ -198,11 +199,11 @@ def _record_from_json(fields: list[tuple[Field, Convert]]) -> Convert:
 def _default(own: Field) -> Any:
     """The JSON form of a field's default. A union's default belongs to its first branch."""
     if own.default is MISSING:
-        raise BadValue("is missing, and has no default", own.name)
+        raise BadValue("is missing, and has no default")
     kind = own.type.branches[0] if own.type.kind == "union" else own.type
     if own.default is not None and (kind.logical or kind.kind in ("bytes", "fixed")):
         said = "is missing, and its default is written in Avro's own notation; give the value"
-        raise BadValue(said, own.name)
+        raise BadValue(said)
     tagged = own.type.kind == "union" and is_tagged(own.type) and own.default is not None
     return {kind.label: own.default} if tagged else own.default
 

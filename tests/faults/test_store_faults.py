@@ -125,7 +125,7 @@ async def test_a_network_frozen_in_mid_copy_ends_at_the_deadline(
 
         class Freezing(list[bytes]):
             def __getitem__(self, index):  # type: ignore[no-untyped-def]
-                if index == 500:
+                if index == slice(500, 600):
                     proxy.stall()
                 return super().__getitem__(index)
 
@@ -149,7 +149,7 @@ async def test_a_connection_lost_while_the_copy_waits_for_the_socket_is_noticed(
 
         class Clogging(list[bytes]):
             def __getitem__(self, index):  # type: ignore[no-untyped-def]
-                if index == 500:
+                if index == slice(500, 600):
                     proxy.stall()
                     loop.call_later(0.5, _reconnect, proxy)
                 return super().__getitem__(index)
