@@ -7,6 +7,8 @@ def main() -> None:
     """Run the command that `sys.argv` names and end the process with a code of `ExitCode`."""
     import sys
 
-    from penstock.cli.app import run
-
+    try:
+        from penstock.cli.app import run
+    except KeyboardInterrupt:  # the commands take a second to import
+        sys.exit(130)
     sys.exit(run())

@@ -14,6 +14,7 @@ import structlog
 import typer
 from typer.main import get_command
 
+from penstock.cli import main
 from penstock.cli.app import build, run
 from penstock.cli.exit_codes import ExitCode
 from penstock.cli.failures import CODES, exit_code_of, report
@@ -347,3 +348,19 @@ def test_completion_is_offered(tmp_path: Path) -> None:
         "--show-completion", "bash", cwd=tmp_path, _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1"
     )
     assert "_PENSTOCK_COMPLETE" in done.stdout
+
+
+def test_an_interruption_while_the_commands_are_imported_is_no_fault(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupting:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "penstock.cli.app":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "penstock.cli.app")
+    monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == ExitCode.INTERRUPTED
+    assert capsys.readouterr().err == ""
