@@ -55,12 +55,19 @@ INSERT INTO penstock.replays
      owner_name)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING id
 """
-_IN_THE_WAY: Final = """
-SELECT id, owner_name FROM penstock.replays r
-WHERE group_id = $1 AND cluster_id = $2 AND state = 'running' AND seen_at > clock_timestamp() - $5::interval
+_RUNNING_THERE: Final = """
+r.group_id = $1 AND r.cluster_id = $2 AND r.state = 'running'
   AND EXISTS (SELECT FROM unnest(r.topics, r.partitions) AS o (topic, partition)
               JOIN unnest($3::text[], $4::int[]) AS n (topic, partition) USING (topic, partition))
-LIMIT 1
+"""
+_IN_THE_WAY: Final = f"""
+SELECT id, owner_name FROM penstock.replays r
+WHERE {_RUNNING_THERE} AND seen_at > clock_timestamp() - $5::interval LIMIT 1
+"""
+_TAKEN_OVER: Final = f"""
+UPDATE penstock.replays r
+SET state = 'failed', message = 'taken over by replay ' || $5::bigint, ended_at = clock_timestamp()
+WHERE {_RUNNING_THERE} AND id <> $5
 """
 _SEEN: Final = "UPDATE penstock.replays SET seen_at = clock_timestamp() WHERE id = $1"
 _REOPENED: Final = "UPDATE penstock.replays SET reopened = reopened + $2 WHERE id = $1"
@@ -144,6 +151,8 @@ class ReplaySink(PostgresSink):
                     request.records,
                     self._settings.worker_name,
                 )
+                # one that was killed has nobody else to say so, and would be in the way of the next
+                await connection.execute(_TAKEN_OVER, *where, run)
                 return run
 
         run = await self._on_control(enter, "the start of a replay")
