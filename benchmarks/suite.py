@@ -208,7 +208,11 @@ def _rounds(
     rounds: dict[str, list[Round]] = {name: [] for name in cases}
     for number in range(1, plan.rounds + 1):
         for name, (topic, case) in cases.items():
-            taken = measure_round(servers, topic, case)
+            try:
+                taken = measure_round(servers, topic, case)
+            except RuntimeError as error:  # the machine stood still, a worker left its group: no figure
+                log(f"{name} {number}/{plan.rounds}: {error}; once more")
+                taken = measure_round(servers, topic, case)
             rounds[name].append(taken)
             log(
                 f"{name} {number}/{plan.rounds}: {taken.worker_rate:,.0f}/s, limit {taken.limit_rate:,.0f}/s,"
