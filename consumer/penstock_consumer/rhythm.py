@@ -28,9 +28,9 @@ class Rhythm:
         room = min(self._limits.records - batch.records, (self._limits.bytes - batch.nbytes) / self._mean)
         return max(1, min(self._limits.fetch, int(room)))
 
-    def patience(self, batch: PendingBatch, now: float) -> float:
-        """Seconds to wait for a first record."""
-        if not batch.records:
+    def patience(self, batch: PendingBatch, now: float, *, due: bool) -> float:
+        """Seconds to wait for a first record. `due`: the batch waits for the writer, not for its time."""
+        if due or not batch.records:
             return _IDLE
         return max(0.0, min(_IDLE, batch.opened + self._limits.linger - now))
 

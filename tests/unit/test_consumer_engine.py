@@ -60,6 +60,24 @@ async def test_the_batch_that_fills_while_the_writer_is_busy_is_bounded() -> Non
     assert bench.sink.stored == names(100)
 
 
+async def test_an_intake_at_the_end_of_its_topic_does_not_spin_while_the_writer_is_busy() -> None:
+    bench = Bench()
+    bench.source.put(*keys(4))
+    bench.sink.gate.clear()
+    task = asyncio.create_task(bench.engine.run())
+    await wait_for_async(lambda: bench.metric("records_total", topic="orders") == 4)
+    bench.source.put(*keys(3, start=4))  # the next batch: due before the one under way is written
+    await wait_for_async(lambda: bench.metric("records_total", topic="orders") == 7)
+    seen = bench.source.fetches
+    await wait_for_async(lambda: bench.source.fetches > seen + 20)
+    assert min(bench.source.waits[seen + 3 :]) > 0
+    bench.sink.gate.set()
+    await wait_for_async(lambda: bench.position() == 7)
+    bench.engine.stop()
+    await task
+    assert bench.sink.stored == names(7)
+
+
 async def test_held_partitions_flow_again_from_the_engines_own_position() -> None:
     bench = Bench()
     bench.source.put(*keys(50))
