@@ -16,6 +16,7 @@ from benchmarks.alternatives import measure_alternatives
 from benchmarks.events import Load
 from benchmarks.history import past
 from benchmarks.latency import measure_latency
+from benchmarks.parts import measure_parts
 from benchmarks.pipeline import Case, Round, measure_round
 from benchmarks.producing import measure_emit
 from benchmarks.reading import measure_stream
@@ -28,6 +29,7 @@ Log = Callable[[str], None]
 
 GROUPS = {
     "worker": "the worker beside the limit: full, lean, 1 % duplicates, two workers, metrics, 24 partitions",
+    "parts": "consume, decode and write, one after the other",
     "emit": "emit() beside a bare librdkafka loop",
     "latency": "emit to readable and to a live subscriber",
     "stream": "stream() beside a bare asyncpg cursor",
@@ -71,6 +73,7 @@ def run_suite(servers: Servers, plan: Plan, log: Log) -> dict[str, Any]:
         found[group] = {}
     steps = {
         "worker": _workers,
+        "parts": _parts,
         "emit": _emit,
         "latency": _latency,
         "stream": _stream,
@@ -143,6 +146,21 @@ def _growth(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> No
             rounds = _rounds(servers, plan, log, cases)
         _keep(found, rounds)
         found["ratios"][name] = _beside(rounds[f"{name}_10m"], rounds[f"{name}_1m"])
+
+
+def _parts(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> None:
+    taken: dict[str, list[float]] = defaultdict(list)
+    with servers.topic(Load(count=plan.events)) as topic:
+        for number in range(plan.rounds):
+            for name, value in measure_parts(servers, topic, "lean").items():
+                taken[name].append(value)
+            log(
+                f"parts {number + 1}/{plan.rounds}: {_said({name: each[-1] for name, each in taken.items()})}"
+            )
+    for name, values in taken.items():
+        part, _, kind = name.partition("_")
+        group = "cpu_s_per_million" if kind else "events_per_s"
+        found[group][f"part:{part}"] = _median(values)
 
 
 def _emit(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> None:
