@@ -33,16 +33,17 @@ WHERE i.group_id = $1 AND i.cluster_id = $2 AND i.topic = ANY ($3::text[])
         AND j.topic_id = i.topic_id AND j.partition = i.partition AND j.last_at >= $4))
 ORDER BY i.first_offset
 """
-# What a partition holds was counted when it was closed; a small one is counted now.
+# The server's own statistics say, at no cost, where rows were deleted; a crash forgets them.
 _LEAVES: Final = """
-SELECT p.name, p.state, p.rows, coalesce(b.stored, 0)::bigint AS stored,
-       CASE WHEN p.state <> 'dropped'
-            THEN pg_relation_size(to_regclass(format('penstock.%I', p.name))) END AS bytes
+SELECT p.name, p.state, p.rows AS sealed, coalesce(b.stored, 0)::bigint AS stored,
+       CASE WHEN p.state <> 'dropped' THEN pg_relation_size(c.oid) END AS bytes,
+       coalesce(pg_stat_get_tuples_deleted(c.oid), 0) > 0 AS deleted
 FROM penstock.partitions p
+LEFT JOIN pg_class c ON c.oid = to_regclass(format('penstock.%I', p.name))
 LEFT JOIN (SELECT events_partition, sum(stored) AS stored FROM penstock.ingested GROUP BY 1) b
        ON b.events_partition = p.name
 WHERE p.state <> 'future' AND p.upper > coalesce($1::timestamptz, '-infinity')
-ORDER BY p.lower
+ORDER BY p.lower DESC
 """
 
 
@@ -71,12 +72,10 @@ async def take(
     cluster_id: str,
     topics: Sequence[str],
     since: datetime | None,
-    count_below: int | None,
+    deep: bool,
 ) -> Snapshot:
-    """`count_below`: bytes of a partition that is not closed up to which its events are counted; None counts
-    every partition. Raises asyncpg's errors.
-    """
-    look = partial(_look, connection, group_id, cluster_id, topics, since, count_below)
+    """`deep`: count the events of every partition, whatever its size. Raises asyncpg's errors."""
+    look = partial(_look, connection, group_id, cluster_id, topics, since, deep)
     # A table that went after the moment was chosen is retention's: then the next moment knows of it. One that
     # is missing still was removed past the books, and with it its events.
     with suppress(asyncpg.UndefinedTableError):
@@ -90,7 +89,7 @@ async def _look(
     cluster_id: str,
     topics: Sequence[str],
     since: datetime | None,
-    count_below: int | None,
+    deep: bool,
     *,
     gone: bool,
 ) -> Snapshot:
@@ -98,10 +97,12 @@ async def _look(
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         offsets = await connection.fetch(_OFFSETS, group_id, cluster_id, topics)
         rows = await connection.fetch(_RANGES, group_id, cluster_id, topics, since)
-        leaves = [
-            await _leaf(connection, row, count_below, gone=gone)
-            for row in await connection.fetch(_LEAVES, since)
-        ]
+        leaves, left = list[Leaf](), _COUNT_ALL
+        for row in await connection.fetch(_LEAVES, since):  # the newest first: those may be counted
+            count = deep or row["deleted"] or (row["bytes"] or 0) <= min(left, _COUNT_EACH)
+            left -= (row["bytes"] or 0) if count else 0
+            leaves.append(await _leaf(connection, row, count=count, gone=gone))
+        leaves.reverse()
     ranges: dict[Entry, list[tuple[str, Kept]]] = {}
     for row in rows:
         ranges.setdefault(Entry(row["topic"], row["partition"]), []).append((row["topic_id"], _kept(row)))
@@ -123,18 +124,29 @@ def _kept(row: asyncpg.Record) -> Kept:
     )
 
 
-async def _leaf(
-    connection: asyncpg.Connection[Any], row: asyncpg.Record, count_below: int | None, *, gone: bool
-) -> Leaf:
-    rows, there = row["rows"], row["bytes"] is not None
+async def _leaf(connection: asyncpg.Connection[Any], row: asyncpg.Record, *, count: bool, gone: bool) -> Leaf:
+    """`count`: whether the events are counted where the table is there."""
+    rows, there = row["sealed"], row["bytes"] is not None
+    counted = there and count
     if not there and row["state"] != "dropped":
         if not gone:
             raise asyncpg.UndefinedTableError(f"penstock.{row['name']} is missing")
-        rows = 0
-    if there and (count_below is None or (rows is None and row["bytes"] <= count_below)):
+        rows, counted = 0, True
+    elif counted:
         # The name is the catalogue's own, made by create_partition().
         rows = await connection.fetchval(f'SELECT count(*) FROM penstock."{row["name"]}"', timeout=_COUNTING)
-    return Leaf(name=row["name"], state=row["state"], stored=row["stored"], rows=rows)
+    return Leaf(
+        name=row["name"],
+        state=row["state"],
+        stored=row["stored"],
+        rows=rows,
+        sealed=row["sealed"],
+        counted=counted,
+    )
 
 
+_COUNT_EACH: Final = 512 << 20
+"""Bytes of a partition up to which its events are counted without being asked to, in about a second."""
+_COUNT_ALL: Final = 2 << 30
+"""Bytes of all partitions that are, the newest first."""
 _COUNTING: Final = 600.0  # seconds for the events of one partition

@@ -25,8 +25,6 @@ __all__ = ["Progress", "Scope", "reconcile"]
 
 Progress = Callable[[int, int], None]
 
-_COUNT_BYTES = 512 << 20
-"""Of a partition of events that is not closed: below this its events are counted, in about a second."""
 _COUNT_OFFSETS = 1_000_000
 """Of a topic: so many are read again at most to tell gaps from missing records, in a few seconds."""
 _CONFLICTS = frozenset({"key_conflict", "event_id_taken"})
@@ -67,7 +65,7 @@ async def reconcile(
             cluster_id=cluster.cluster_id,
             topics=list(topics),
             since=scope.since,
-            count_below=None if scope.deep else _COUNT_BYTES,
+            deep=scope.deep,
         )
     workers = worker_settings(settings, WorkerChoices())
     ledgers, notes = [], _notes(snapshot)
@@ -92,10 +90,18 @@ def _topic(view: KafkaView, name: str) -> Topic:
 
 
 def _notes(snapshot: Snapshot) -> list[str]:
-    uncounted = [leaf.name for leaf in snapshot.leaves if leaf.rows is None]
-    if not uncounted:
-        return []
-    return [f"The events of {', '.join(uncounted)} were not counted: too many. --deep counts them."]
+    notes = []
+    if uncounted := [leaf.name for leaf in snapshot.leaves if leaf.rows is None]:
+        notes.append(f"The events of {', '.join(uncounted)} were not counted: too many. --deep counts them.")
+    # of a dropped one the figure is all that there is
+    if trusted := [leaf.name for leaf in snapshot.leaves if leaf.trusted]:
+        through = f" ({trusted[0]} to {trusted[-1]})" if len(trusted) > 1 else f" ({trusted[0]})"
+        notes.append(
+            f"The events of {counted(len(trusted), 'closed partition')}{through} were not counted now: the "
+            "figure from when each was closed stands, and PostgreSQL's statistics know of no deletion since "
+            "(a crash of the server or pg_stat_reset() would have emptied those). --deep counts them."
+        )
+    return notes
 
 
 def _ledgers(

@@ -129,7 +129,16 @@ class Leaf:
     stored: int
     """By the books of all groups."""
     rows: int | None
-    """Events in it, or that it had when it was dropped; None where they were not counted."""
+    """Events in it, or that it had when it was closed or dropped; None where nobody counted them."""
+    sealed: int | None = None
+    """Events that it had when it was closed; None before."""
+    counted: bool = True
+    """Whether `rows` was counted for this reconciliation."""
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the figure of a closed partition that is still there stands for its events."""
+        return self.rows is not None and not self.counted and self.state != "dropped"
 
     @property
     def beside(self) -> int:
@@ -207,7 +216,11 @@ def examine(ledger: Ledger) -> Line:
 
 def examine_leaf(leaf: Leaf) -> str | None:
     """What is wrong with it, in words."""
-    if leaf.rows is None or leaf.rows >= leaf.stored:
+    if leaf.rows is None:
+        return None
+    if leaf.sealed is not None and leaf.rows < leaf.sealed:
+        return f"holds {counted(leaf.rows, 'event')}, it held {leaf.sealed:,} when it was closed"
+    if leaf.rows >= leaf.stored:
         return None
     return f"holds {counted(leaf.rows, 'event')}, the books say {leaf.stored:,} were stored in it"
 

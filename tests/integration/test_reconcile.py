@@ -14,10 +14,12 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient
 
 from fixtures.consuming import Pipeline, PipelineFactory, event
+from fixtures.waiting import wait_for_async
 from penstock.cli.app import run
 from penstock.cli.exit_codes import ExitCode
 from penstock.errors import InputError
-from penstock.reconcile import Reconciliation, Scope, reconcile
+from penstock.reconcile import Reconciliation, Scope, books, reconcile
+from penstock.reconcile.verdict import Problem
 from penstock.settings import Settings
 from penstock_consumer.dlq import DeadLetterQueue, Selection, redrive
 from penstock_schemas.errors import UnknownSchemaId
@@ -271,3 +273,51 @@ async def test_a_partition_that_was_removed_past_the_books_is_missed(
     for deep in (False, True):
         found = await reconciled(pipeline, deep=deep)
         assert [(where, str(what)) for where, what, _ in found.problems] == [(leaf, "rows")]
+
+
+async def closed_leaf(pipeline: Pipeline, admin: asyncpg.Connection[asyncpg.Record]) -> str:
+    """The partition that held what was ingested so far, rolled away and sealed."""
+    leaf: str = await admin.fetchval("SELECT name FROM penstock.partitions WHERE state = 'current'")
+    await admin.execute("SELECT penstock.ensure_partitions(1)")
+    await admin.execute("SELECT penstock.roll(clock_timestamp() + interval '1 day')")
+    await admin.execute("SELECT penstock.close_partition($1)", leaf)
+    return leaf
+
+
+async def test_an_event_that_is_gone_from_a_closed_partition_is_missed(
+    make_pipeline: PipelineFactory, admin: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    pipeline = await mixed(make_pipeline)
+    # An event that came without Kafka is no substitute for one that is gone.
+    await pipeline.rows(
+        "INSERT INTO penstock.events SELECT (jsonb_populate_record(e, jsonb_build_object("
+        "'sequence', 999, 'event_id', gen_random_uuid(), 'idempotency_key', 'own'))).* "
+        "FROM penstock.events e WHERE idempotency_key = 'k0'"
+    )
+    leaf = await closed_leaf(pipeline, admin)
+    found = await reconciled(pipeline)
+    assert (found.problems, found.notes) == ([], [])
+    await pipeline.rows("DELETE FROM penstock.events WHERE idempotency_key = 'k3'")
+    found = await reconciled(pipeline)
+    assert found.problems == [(leaf, Problem.ROWS, "holds 20 events, it held 21 when it was closed")]
+
+
+async def test_a_closed_partition_too_large_to_count_is_counted_once_something_was_deleted_from_it(
+    make_pipeline: PipelineFactory,
+    admin: asyncpg.Connection[asyncpg.Record],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(books, "_COUNT_ALL", 1)
+    pipeline = await mixed(make_pipeline)
+    leaf = await closed_leaf(pipeline, admin)
+    found = await reconciled(pipeline)
+    assert found.problems == []
+    assert any(f"1 closed partition ({leaf}) were not counted now" in note for note in found.notes), (
+        found.notes
+    )
+    await admin.execute("DELETE FROM penstock.events WHERE idempotency_key = 'k3'")
+
+    async def missed() -> bool:  # the statistics are written a moment after the statement
+        return problems(await reconciled(pipeline)) == {"rows"}
+
+    await wait_for_async(missed, 30, "the deletion to be noticed")
