@@ -1,7 +1,10 @@
-"""`python -m benchmarks run` measures; `python -m benchmarks compare A B` compares two results."""
+"""`python -m benchmarks run` measures; `python -m benchmarks compare A B` compares two results;
+`python -m benchmarks model` says what a rate needs.
+"""
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from benchmarks.model import Server, print_model
 from benchmarks.results import LATEST, compare, save, show
 from benchmarks.servers import servers
 from benchmarks.suite import GROUPS, LONG, TARGETS, Plan, run_suite
@@ -51,6 +55,19 @@ def run(
 
 
 app.command(name="compare")(compare)
+
+
+@app.command()
+def model(
+    result: Annotated[
+        Path, typer.Argument(exists=True, show_default="benchmarks/results/latest.json")
+    ] = LATEST,
+    cores: Annotated[int, typer.Option(min=1, help="Of one PostgreSQL server.")] = 16,
+    wal: Annotated[int, typer.Option(min=1, help="MB/s of WAL that one server takes for hours.")] = 200,
+) -> None:
+    """Say what 10,000, 100,000 and 1,000,000 events/s need, from the constants of a result."""
+    print_model(json.loads(result.read_text()), Server(cores=cores, wal=wal * 1e6))
+
 
 if __name__ == "__main__":
     app()

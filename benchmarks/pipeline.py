@@ -42,7 +42,7 @@ class Case:
 @dataclass(frozen=True, kw_only=True)
 class Round:
     """One round: records/s of the workers, rows/s of the limit; CPU seconds per million of each, WAL bytes of
-    each, MiB of the greatest worker.
+    each, MiB of the greatest worker, bytes on disk of a stored event with its indexes.
     """
 
     worker_rate: float
@@ -53,6 +53,7 @@ class Round:
     worker_wal: float
     limit_wal: float
     worker_memory: float
+    worker_disk: float
 
     @property
     def ratio(self) -> float:
@@ -73,6 +74,7 @@ async def _measure(servers: Servers, topic: Topic, case: Case, name: str) -> Rou
         # It exists by then, as on any day but the first; and the limit needs its rows alone.
         await connection.execute("SELECT penstock.ensure_partitions(1), penstock.roll()")
         worker = await _work(servers, topic, case, name, connection)
+        worker["worker_disk"] = await _leaf_bytes(connection) / topic.events
         limit = await _limit(servers, name, connection, topic.events, case.workers)
         return Round(**worker, **limit)
     finally:
@@ -148,6 +150,15 @@ async def _pause(processes: Sequence[subprocess.Popen[bytes]]) -> None:
         if process.poll() is not None:
             raise RuntimeError(f"a worker ended with exit code {process.returncode}")
     await asyncio.sleep(0.02)
+
+
+async def _leaf_bytes(connection: asyncpg.Connection) -> int:
+    """Of the current partition, which was empty before."""
+    size: Any = await connection.fetchval(
+        "SELECT pg_total_relation_size(format('penstock.%I', name)) FROM penstock.partitions"
+        " WHERE state = 'current'"
+    )
+    return int(size)
 
 
 async def _limit(

@@ -49,6 +49,13 @@ TARGETS = {
     "emit_encoded": 0.8,
     "stream": 0.8,
 }
+_KINDS = {
+    "rate": "events_per_s",
+    "cpu": "cpu_s_per_million",
+    "wal": "wal_bytes_per_event",
+    "disk": "disk_bytes_per_event",
+    "memory": "memory_mib",
+}
 _SCRAPED = ("--metrics-port", "19464")
 
 
@@ -69,7 +76,7 @@ def run_suite(servers: Servers, plan: Plan, log: Log) -> dict[str, Any]:
         "events": plan.events,
         "rounds": plan.rounds,
     }
-    for group in ("ratios", "events_per_s", "cpu_s_per_million", "wal_bytes_per_event", "memory_mib"):
+    for group in ("ratios", *_KINDS.values()):
         found[group] = {}
     steps = {
         "worker": _workers,
@@ -241,12 +248,10 @@ def _rounds(
 
 
 def _keep(found: dict[str, Any], rounds: dict[str, list[Round]]) -> None:
-    groups = {"rate": "events_per_s", "cpu": "cpu_s_per_million", "wal": "wal_bytes_per_event"}
     for name, taken in rounds.items():
         for field in fields(Round):
             who, _, kind = field.name.partition("_")
-            group = groups.get(kind, "memory_mib")
-            found[group][f"{who}:{name}"] = _median([getattr(each, field.name) for each in taken])
+            found[_KINDS[kind]][f"{who}:{name}"] = _median([getattr(each, field.name) for each in taken])
         found["ratios"].setdefault(
             f"backend_cpu:{name}", _median([each.backend_cpu / each.limit_cpu for each in taken])
         )
