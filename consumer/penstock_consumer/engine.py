@@ -137,7 +137,7 @@ class Engine:
         if rhythm.is_full(self._batch):
             await self._hold(self._until(lambda: not rhythm.is_full(self._batch)))
             return
-        patience = rhythm.patience(self._batch, self._clock.monotonic(), due=self._due.is_set())
+        patience = rhythm.patience(self._batch, due=self._due.is_set())
         records = await self._source.fetch(asked, patience, self._settings.batch.linger)
         if records:
             await self._decode(records)

@@ -28,17 +28,14 @@ class Rhythm:
         room = min(self._limits.records - batch.records, (self._limits.bytes - batch.nbytes) / self._mean)
         return max(1, min(self._limits.fetch, int(room)))
 
-    def patience(self, batch: PendingBatch, now: float, *, due: bool) -> float:
-        """Seconds to wait for a first record. `due`: the batch waits for the writer, not for its time."""
-        if due or not batch.records:
-            return _IDLE
-        return max(0.0, min(_IDLE, batch.opened + self._limits.linger - now))
+    def patience(self, batch: PendingBatch, *, due: bool) -> float:
+        """Seconds to wait for a first record. `due`: the batch waits for the writer, not for company."""
+        return _IDLE if due or not batch.records else 0.0
 
     def is_due(self, batch: PendingBatch, now: float, *, caught_up: bool) -> bool:
         """Whether an idle writer should take the batch. `caught_up`: the last fetch brought less than was
-        asked for.
+        asked for, though it waited `linger` for more.
         """
         if not batch.records:
             return False
-        age = now - batch.opened
-        return self.is_full(batch) or age >= (self._limits.linger if caught_up else self._limits.age)
+        return caught_up or self.is_full(batch) or now - batch.opened >= self._limits.age
