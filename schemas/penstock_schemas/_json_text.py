@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from decimal import Decimal
 
 import orjson
 
@@ -39,8 +40,20 @@ def check_object(text: bytes, field: str) -> None:
 
 
 def canonical_text(text: bytes) -> bytes:
-    """The canonical form of a text that `check_object` let pass; integers of any size stay exact."""
-    return canonical_json(json.loads(text))
+    """The canonical form of a text that `check_object` let pass, equal to that of what jsonb makes of it."""
+    return canonical_json(json.loads(text, parse_float=_number))
+
+
+def _number(text: str) -> int | float:
+    """jsonb keeps the digits behind the point, less what the exponent moves before it; where none is left it
+    holds an integer, exactly.
+    """
+    if "e" not in text and "E" not in text:
+        return float(text)
+    value = Decimal(text)
+    if int(value.as_tuple().exponent) < 0:
+        return float(text)
+    return int(value) if value else 0  # the exponent of a zero may be of any size
 
 
 def _explain(text: bytes, field: str, error: ValueError) -> DecodeError:

@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -19,8 +20,9 @@ MAX_JSON_DEPTH = 200
 
 _encoder = json.JSONEncoder(allow_nan=False, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
-# Numbers that orjson and Python may spell differently: with an exponent, or so small that Python takes one.
-_SPELT_OTHERWISE = re.compile(rb"[\[:,]-?(?:0\.0000|[0-9]+(?:\.[0-9]+)?e)")
+# Numbers that orjson may spell otherwise: with an exponent, so small that Python takes one, or minus zero.
+_SPELT_OTHERWISE = re.compile(rb"[\[:,]-?(?:0\.0000|[0-9]+(?:\.[0-9]+)?e)|-0\.0[],}]")
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[-+.e0-9]+')  # a string or a number
 
 
 def check_text(value: str) -> str:
@@ -56,19 +58,31 @@ def check_identifier(value: str) -> str:
 def canonical_json(value: Any) -> bytes:
     """The one text of a JSON value: keys sorted by code point, no spaces, Python's shortest numbers, UTF-8.
 
-    Integers of any size stay exact. Raises ValueError, naming the place, for what jsonb would refuse: NUL,
-    lone surrogates, NaN, infinities, too deep a nesting.
+    Integers of any size stay exact. Floats of 1e16 and more are written as integers and minus zero as 0.0:
+    jsonb keeps no other spelling of them, and what is read back must have the same text. Raises ValueError,
+    naming the place, for what jsonb would refuse: NUL, lone surrogates, NaN, infinities, too deep a nesting.
     """
     try:
         text = _encoder.encode(value).encode()
     except (ValueError, RecursionError):
         _find_fault(value)
         raise
+    if b"e+" in text or b"-0.0" in text:
+        text = _TOKEN.sub(_as_jsonb_keeps, text)
     # What follows is a quick look that only seldom needs the closer one.
     brackets = text.count(b"{") + text.count(b"[") if len(text) > 2 * MAX_JSON_DEPTH else 0
     if b"\\u0000" in text or brackets > MAX_JSON_DEPTH:
         _find_fault(value)
     return text
+
+
+def _as_jsonb_keeps(token: re.Match[bytes]) -> bytes:
+    text = token[0]
+    if text == b"-0.0":
+        return b"0.0"
+    if b"e+" not in text or text.startswith(b'"'):
+        return text
+    return str(int(Decimal(text.decode()))).encode()
 
 
 def known_good_json(value: Mapping[str, Any]) -> bytes:

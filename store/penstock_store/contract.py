@@ -7,7 +7,6 @@ of what it can do.
 """
 
 import json
-import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
@@ -16,6 +15,7 @@ from typing import Any, Final, Protocol, Self, runtime_checkable
 from uuid import UUID
 
 from penstock_schemas import RecordedEvent
+from penstock_schemas._text import canonical_json
 from penstock_store._cursor import OrderBy, Position, decode_cursor
 from penstock_store.read_errors import InvalidQuery
 
@@ -27,7 +27,6 @@ MAX_OFFSET: Final = 1_000_000  # an offset is read and thrown away: cursors cost
 _MAX_VALUES: Final = 1_000  # event types or tags in one query
 _MAX_PAYLOAD: Final = 65_536  # bytes of JSON to contain
 _BIGINT: Final = 2**63 - 1
-_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # not `\\u0000`, which is text about it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,15 +194,15 @@ def _whole(name: str, value: object, *, least: int, most: int) -> None:
 
 
 def _containable(payload: object) -> dict[str, Any]:
-    """A copy, so that the options stay frozen; JSON that PostgreSQL takes."""
+    """A copy, so that the options stay frozen; JSON that PostgreSQL takes, its numbers spelt as stored."""
     if isinstance(payload, Mapping):
-        with suppress(TypeError, ValueError, RecursionError):  # no JSON, NaN, lone surrogates, endless
-            text = json.dumps(dict(payload), allow_nan=False, ensure_ascii=False)
-            if len(text.encode()) <= _MAX_PAYLOAD and not _NUL.search(text):
+        with suppress(TypeError, ValueError, RecursionError):  # no JSON, NaN, NUL, lone surrogates, endless
+            text = canonical_json(dict(payload))
+            if len(text) <= _MAX_PAYLOAD:
                 copy: dict[str, Any] = json.loads(text)
                 return copy
     raise InvalidQuery(
-        f"payload must be a JSON object of at most {_MAX_PAYLOAD:,} bytes, without NUL or NaN, "
+        f"payload must be a JSON object of at most {_MAX_PAYLOAD:,} bytes, without NUL or NaN,"
         " such as {'state': 'paid'}."
     )
 

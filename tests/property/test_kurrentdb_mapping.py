@@ -9,12 +9,13 @@ from urllib.parse import quote
 
 import grpc  # type: ignore[import-untyped]
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from kurrentdbclient import RecordedEvent as Stored
 from kurrentdbclient import exceptions as theirs
 
 from penstock_schemas import Event
+from penstock_schemas._text import canonical_json
 from penstock_schemas.fields import EventFields
 from penstock_store._recorded import instant
 from penstock_store.errors import StoreError
@@ -69,9 +70,11 @@ def _stored(event: Event, position: int = 137) -> Stored:
 @given(_EVENTS, st.integers(1, 2**63 - 1))
 def test_an_event_comes_back_as_it_was(event: Event, position: int) -> None:
     read = read_event(_stored(event, position))
-    assert {name: getattr(read, name) for name in Event.model_fields} == {
-        name: getattr(event, name) for name in Event.model_fields
-    }
+    documents = {"payload", "metadata"}
+    for name in Event.model_fields.keys() - documents:
+        assert getattr(read, name) == getattr(event, name)
+    for name in documents:
+        assert canonical_json(getattr(read, name)) == canonical_json(getattr(event, name))
     assert (read.sequence, read.recorded_at, read.content_hash) == (position, _NOW, event.content_hash)
 
 
@@ -90,7 +93,7 @@ def test_what_is_not_what_was_stored_is_never_taken_for_it(event: Event, other: 
         read = read_event(changed)
     except Unreadable:
         return
-    assert read.payload == event.payload
+    assert read.payload_json == event.payload_json
 
 
 @pytest.mark.parametrize(
@@ -159,6 +162,7 @@ def test_an_error_becomes_ours_with_what_to_do(error: BaseException, kind: type[
 def test_no_error_shows_the_password(password: str) -> None:
     uri = f"esdb+discover://ann:{quote(password, safe='')}@cluster.example:2113?tlsVerifyCert=false"
     settings = KurrentSettings(uri=uri)
+    assume(quote(password, safe="") not in repr(KurrentSettings(uri="esdb+discover://cluster.example:2113")))
     for text in (uri, settings.connection_string, f"login {password} failed", quote(password, safe="")):
         said = str(store_error(theirs.ServiceUnavailableError(text), settings))
         told = said.removeprefix(f"KurrentDB at {settings.address} ")
