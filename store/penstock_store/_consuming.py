@@ -14,7 +14,7 @@ from penstock_store._common import EVERYTHING
 from penstock_store.checkpoint_records import Batch, CheckpointRecords, CheckpointState, Claim
 from penstock_store.checkpoints import Checkpoint, owner_name
 from penstock_store.contract import QueryOptions
-from penstock_store.folding import Fold, Loaded, load_state
+from penstock_store.folding import Fold, Loaded, Subject, load_state
 from penstock_store.store_contract import Snapshot
 from penstock_store.store_errors import NotSupported
 
@@ -102,6 +102,7 @@ class Consuming(ABC):
         name: str | None = None,
         state_version: int = 1,
         snapshot_every: int | None = None,
+        accept_loss: bool = False,
     ) -> Loaded[_State]:
         """See `EventStore.load`."""
         return await load_state(
@@ -109,11 +110,14 @@ class Consuming(ABC):
             QueryOptions(entity_id=entity_id, tenant_id=tenant_id),
             fold,
             initial,
-            subject=("entity", tenant_id, entity_id),
+            subject=Subject(
+                ("entity", tenant_id, entity_id), f"entity {entity_id!r} of tenant {tenant_id!r}"
+            ),
             name=name,
             state_version=state_version,
             snapshot_every=snapshot_every,
             expired_through=self._expired_through,
+            accept_loss=accept_loss,
         )
 
     async def load_correlation(
@@ -125,6 +129,7 @@ class Consuming(ABC):
         name: str | None = None,
         state_version: int = 1,
         snapshot_every: int | None = None,
+        accept_loss: bool = False,
     ) -> Loaded[_State]:
         """See `EventStore.load_correlation`."""
         return await load_state(
@@ -132,9 +137,10 @@ class Consuming(ABC):
             QueryOptions(correlation_id=correlation_id),
             fold,
             initial,
-            subject=("correlation", correlation_id),
+            subject=Subject(("correlation", correlation_id), f"correlation {correlation_id!r}"),
             name=name,
             state_version=state_version,
             snapshot_every=snapshot_every,
             expired_through=self._expired_through,
+            accept_loss=accept_loss,
         )

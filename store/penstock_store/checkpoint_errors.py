@@ -57,18 +57,18 @@ class CheckpointLost(CheckpointError):
 
 
 class EventsExpired(CheckpointError):
-    """Retention dropped events that this subscription had not read.
+    """Retention dropped events that `what` (a subscription, a rebuild, a fold) has not read.
 
     `position`: the last it has read; `expired_through`: the highest sequence that was dropped.
     """
 
-    def __init__(self, name: str, *, position: int, expired_through: int) -> None:
+    def __init__(self, what: str, *, position: int, expired_through: int) -> None:
         self.position = position
         self.expired_through = expired_through
         super().__init__(
-            f"the checkpoint {name!r} stands at sequence {position:,}, and retention dropped events up to"
-            f" {expired_through:,}: some were never read. Restore them from an archive or backup, or go on"
-            " without them by accept_loss=True"
+            f"{what} stands at sequence {position:,}, and retention dropped events up to"
+            f" {expired_through:,}: some may be missing in between. Restore them from an archive or backup,"
+            " or go on without them by accept_loss=True"
         )
 
 

@@ -224,7 +224,8 @@ class Checkpoint:
         """What is dropped between reading and this look counts as not read: rather a false alarm."""
         expired = await self._records.expired_through()
         if expired > max(position, self.kept.accepted):
-            raise EventsExpired(self.name, position=position, expired_through=expired)
+            what = f"the checkpoint {self.name!r}"
+            raise EventsExpired(what, position=position, expired_through=expired)
 
     async def _renew_for_ever(self) -> None:
         while self._lost is None:

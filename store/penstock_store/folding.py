@@ -7,18 +7,19 @@ import hashlib
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Generic, Protocol, TypeVar
 
 from pydantic import JsonValue
 
 from penstock_schemas import RecordedEvent
 from penstock_schemas._text import MAX_IDENTIFIER_BYTES
+from penstock_store.checkpoint_errors import EventsExpired
 from penstock_store.contract import QueryOptions
 from penstock_store.store_contract import Snapshot
 from penstock_store.store_errors import InvalidSnapshot
 
-__all__ = ["Fold", "Loaded", "load_state"]
+__all__ = ["Fold", "Loaded", "Subject", "load_state"]
 
 _State = TypeVar("_State")
 Fold = Callable[[_State, RecordedEvent], _State]
@@ -34,6 +35,15 @@ class Loaded(Generic[_State]):
     events_read: int
     from_snapshot: int | None  # the sequence of the snapshot it began with; None: with the first event
     snapshot_taken: bool
+    expired_through: int | None = None  # events up to here may be missing (`accept_loss`); None: none is
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is folded."""
+
+    key: tuple[str, ...]  # in its snapshots' keys
+    words: str  # for a person
 
 
 class _Store(Protocol):
@@ -52,27 +62,45 @@ async def load_state(
     fold: Fold[_State],
     initial: _State,
     *,
-    subject: tuple[str, ...],
+    subject: Subject,
     name: str | None,
     state_version: int,
     snapshot_every: int | None,
     expired_through: Callable[[], Awaitable[int]],
+    accept_loss: bool,
 ) -> Loaded[_State]:
     """See `EventStore.load`. `options` choose the events of `subject`, by sequence."""
     if snapshot_every is not None and snapshot_every < _LEAST_EVERY:
         raise InvalidSnapshot(f"snapshot_every must be 1 or more events; got {snapshot_every!r}")
-    key = _key(fold, name, subject)
+    key = _key(fold, name, subject.key)
     found = await store.get_snapshot(key, state_version=state_version)
+    loaded = None
     if found is not None:
         loaded = await _from(store, options, fold, found, expired_through)
-        if loaded is not None:
-            return await _kept(store, loaded, found.sequence, key, state_version, snapshot_every)
+    if loaded is None:
+        loaded = await _from_the_first(store, options, fold, initial)
+    # Looked up after reading: what is dropped in between counts as not read, rather a false alarm.
+    start, expired = loaded.from_snapshot or 0, await expired_through()
+    if expired > start:
+        if not accept_loss:
+            raise EventsExpired(f"the fold of {subject.words}", position=start, expired_through=expired)
+        loaded = replace(loaded, expired_through=expired)
+    enough = snapshot_every is not None and loaded.events_read >= snapshot_every
+    if enough and loaded.version != start:
+        state: JsonValue = loaded.state  # type: ignore[assignment]
+        taken = await store.create_snapshot(key, state, sequence=loaded.version, state_version=state_version)
+        loaded = replace(loaded, snapshot_taken=taken)
+    return loaded
+
+
+async def _from_the_first(
+    store: _Store, options: QueryOptions, fold: Fold[_State], initial: _State
+) -> Loaded[_State]:
     state, version, count = copy.deepcopy(initial), 0, 0
     async with aclosing(store.stream(options)) as events:
         async for event in events:
             state, version, count = fold(state, event), event.sequence, count + 1
-    loaded = Loaded(state=state, version=version, events_read=count, from_snapshot=None, snapshot_taken=False)
-    return await _kept(store, loaded, 0, key, state_version, snapshot_every)
+    return Loaded(state=state, version=version, events_read=count, from_snapshot=None, snapshot_taken=False)
 
 
 async def _from(
@@ -101,27 +129,6 @@ async def _from(
         return None
     return Loaded(
         state=state, version=version, events_read=count, from_snapshot=found.sequence, snapshot_taken=False
-    )
-
-
-async def _kept(
-    store: _Store,
-    loaded: Loaded[_State],
-    since: int,
-    key: str,
-    state_version: int,
-    snapshot_every: int | None,
-) -> Loaded[_State]:
-    if snapshot_every is None or loaded.version == since or loaded.events_read < snapshot_every:
-        return loaded
-    state: JsonValue = loaded.state  # type: ignore[assignment]
-    taken = await store.create_snapshot(key, state, sequence=loaded.version, state_version=state_version)
-    return Loaded(
-        state=loaded.state,
-        version=loaded.version,
-        events_read=loaded.events_read,
-        from_snapshot=loaded.from_snapshot,
-        snapshot_taken=taken,
     )
 
 

@@ -195,6 +195,7 @@ class EventStore(EventReader, Protocol):
         name: str | None = None,
         state_version: int = 1,
         snapshot_every: int | None = None,
+        accept_loss: bool = False,
     ) -> Loaded[_State]:
         """The entity's events folded by `fold(state, event) -> state` from a copy of `initial`.
 
@@ -202,7 +203,9 @@ class EventStore(EventReader, Protocol):
         new one where `snapshot_every` or more events were read; the state must then be JSON. Snapshots
         belong to the fold's `name`, by default its import path: raise `state_version` when what it computes
         changes. Ends where readers end, so that nothing is folded that a late commit could come before.
-        Raises `InvalidSnapshot` and as any read.
+        Raises `EventsExpired` where retention dropped events after the snapshot, or any without one: some may
+        be this entity's. `accept_loss` folds what is there, and `Loaded.expired_through` says so. Raises
+        `InvalidSnapshot` and as any read.
         """
         ...
 
@@ -215,6 +218,7 @@ class EventStore(EventReader, Protocol):
         name: str | None = None,
         state_version: int = 1,
         snapshot_every: int | None = None,
+        accept_loss: bool = False,
     ) -> Loaded[_State]:
         """As `load`, of all events of a correlation, by sequence."""
         ...

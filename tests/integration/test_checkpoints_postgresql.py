@@ -206,6 +206,30 @@ async def test_a_filtered_subscription_that_looked_at_all_has_lost_nothing(
             assert event.sequence == 32
 
 
+async def test_a_state_is_not_folded_without_what_retention_dropped(
+    store: PostgresStore, history: History
+) -> None:
+    def count(state: int, _event: RecordedEvent) -> int:
+        return state + 1
+
+    await history.append(_events(3))
+    await store.load("e0", count, 0, name="old", snapshot_every=1)
+    await history.append(_events(3))
+    newest = await store.load("e2", count, 0, name="new", snapshot_every=1)
+    assert (newest.state, newest.version) == (2, 6)
+    dropped = await _drop_oldest(history)
+    assert dropped == 6
+    await history.append(_events(6))
+    # Its snapshot stands at the last event that was dropped, so nothing is missing.
+    assert (await store.load("e2", count, 0, name="new")).state == 4
+    for name in ("old", "none"):
+        with pytest.raises(EventsExpired, match="entity 'e0' of tenant 'default'") as caught:
+            await store.load("e0", count, 0, name=name)
+        assert caught.value.expired_through == dropped
+    old = await store.load("e0", count, 0, name="old", accept_loss=True)
+    assert (old.state, old.expired_through) == (3, dropped)  # the event behind the snapshot is missing
+
+
 async def test_a_lost_answer_does_not_lock_out_its_own_claim(store: PostgresStore) -> None:
     """The pool repeats a statement whose connection was lost: the second claim finds the first one's name."""
     checkpoint = store.checkpoint("twice", wait=0)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock_schemas import Event
+from penstock_schemas import Event, RecordedEvent
 from penstock_store.backends import create_event_store
 from penstock_store.checkpoint_errors import CheckpointLost, EventsExpired
 from penstock_store.read_errors import StoreUnavailable
@@ -67,3 +67,26 @@ async def test_events_that_max_files_removed_unread_are_said(tmp_path: Path) -> 
         async with store.checkpoint("slow", accept_loss=True) as checkpoint:
             first = await anext(checkpoint.subscribe())
         assert first.sequence == caught.value.expired_through + 1 > 4
+
+
+def count(state: int, _event: RecordedEvent) -> int:
+    return state + 1
+
+
+async def test_a_state_is_not_folded_without_events_that_were_removed(tmp_path: Path) -> None:
+    async with create_event_store("file", directory=tmp_path, max_size=4_096, max_files=2) as store:
+        await store.append_batch(_events(3))
+        assert (await store.load("e", count, 0, snapshot_every=1)).expired_through is None
+        for _ in range(8):
+            await store.append_batch(_events(10))
+    async with create_event_store("file", directory=tmp_path, max_size=4_096, max_files=2) as store:
+        for named in ({}, {"name": "without a snapshot", "snapshot_every": 1}):
+            with pytest.raises(EventsExpired, match="accept_loss=True") as caught:
+                await store.load("e", count, 0, **named)
+            with pytest.raises(EventsExpired, match="correlation 'none'"):
+                await store.load_correlation("none", count, 0)
+        there = await store.load("e", count, 0, accept_loss=True, snapshot_every=1)
+        assert there.expired_through == caught.value.expired_through > 3
+        assert there.events_read == 83 - there.expired_through
+        assert there.snapshot_taken  # from here on it is whole: that was accepted
+        assert (await store.load("e", count, 0)).expired_through is None

@@ -56,7 +56,8 @@ async def rebuild(
     after = start.sequence if start is not None else 0
     expired = await store.checkpoint_records().expired_through()
     if expired > after and not accept_loss:
-        raise EventsExpired(projection.checkpoint, position=after, expired_through=expired)
+        what = f"the beginning of a rebuild of the projection {projection.name!r}"
+        raise EventsExpired(what, position=after, expired_through=expired)
     count = 0
 
     def counted(events: int, sequence: int) -> None:
