@@ -15,7 +15,7 @@ from penstock_consumer.errors import SourceUnavailable
 from penstock_consumer.health import WorkerHealth
 from penstock_consumer.interfaces import Clock, PartitionState, Sink, Source, TopicPartition
 from penstock_consumer.metrics import WorkerMetrics
-from penstock_consumer.placement import Loss, place
+from penstock_consumer.placement import TRUNCATED, Loss, place
 from penstock_consumer.settings import WorkerSettings
 from penstock_store.errors import FenceLost, SinkUnavailable, TopicRecreated
 from penstock_store.ingest import Claim, PartitionRef
@@ -54,6 +54,7 @@ class Assignment:
         self._stopped: dict[TopicPartition, str] = {}
         self.lanes: dict[TopicPartition, Lane] = {}
         self._claims: dict[TopicPartition, Claim] = {}
+        self._replaced: dict[TopicPartition, str] = {}  # by the topic's id
         self._checked = clock.monotonic()
 
     def add(self, partitions: Iterable[TopicPartition], delay: float = 0.0) -> None:
@@ -69,6 +70,7 @@ class Assignment:
         for partition in partitions:
             self._pending.pop(partition, None)
             self._stopped.pop(partition, None)
+            self._replaced.pop(partition, None)
             self.lanes.pop(partition, None)
             if claim := self._claims.pop(partition, None):
                 claims.append(claim)
@@ -159,6 +161,13 @@ class Assignment:
         return {refs[ref]: claim for ref, claim in claimed.items()}
 
     async def _place(self, name: TopicPartition, claim: Claim, state: PartitionState) -> int | None:
+        if self._replaced.pop(name, None) == claim.ref.topic_id:
+            self._stop(
+                name,
+                f"the log holds other records below the stored position {claim.position} than were ingested: "
+                "it was truncated and grew again. " + TRUNCATED,
+            )
+            return None
         start = place(claim.position, state, self._settings.start)
         if isinstance(start, Loss):
             if not start.accepted(self._settings.accepts_loss(name)):
@@ -171,19 +180,27 @@ class Assignment:
             self._metrics.lost_offsets.labels(name.topic, str(name.partition)).inc(start.next - start.first)
             start = start.next
         suspect = claim.attempts >= _SUSPECT
-        self.lanes[name] = Lane(
+        lane = self.lanes[name] = Lane(
             name,
             claim,
             next=start,
             fence=claim.position,
             end=state.high,
+            leader_epoch=claim.leader_epoch,
             suspect_below=start + 3 * self._settings.batch.records if suspect else 0,
         )
         if suspect:
             log.warning("partition_suspected", partition=_name(name), offset=start, attempts=claim.attempts)
         self._metrics.placed(name, start, state.high)
         log.info("partition_started", partition=_name(name), offset=start, epoch=claim.epoch)
-        return start
+        return max(lane.resume, state.low)
+
+    def replaced(self, name: TopicPartition) -> None:
+        """The log of a lane is not the one that was ingested. The next claim says whether it is another
+        topic's; a log of the same topic was truncated, and its partition stops.
+        """
+        if name in self.lanes:
+            self._replaced[name] = self.lanes[name].claim.ref.topic_id
 
     def stop(self, name: TopicPartition, why: str) -> None:
         """Take nothing more of a lane, until it is assigned again."""

@@ -31,11 +31,20 @@ class Lane:
     """
     end: int
     """The partition's high watermark when last asked."""
+    leader_epoch: int | None = None
+    """Of the record before `next`, where that is known."""
+    replaced: bool = False
+    """The log is not the one that was ingested: it was truncated and grew again, or the topic is another."""
     suspect_below: int = 0
     """Records below this offset may have ended a worker: they are decoded with care."""
     records: int = 0
     """Taken and not yet counted in the metrics; likewise `bytes`, of their values."""
     bytes: int = 0
+
+    @property
+    def resume(self) -> int:
+        """The offset to fetch from: the record before `next` shows that the log is still the same."""
+        return self.next if self.leader_epoch is None else max(0, self.next - 1)
 
 
 class PendingBatch:
@@ -127,12 +136,16 @@ def fill(
 
     Records of a partition that has no lane, or below the lane's next offset, are dropped: a client may hand
     over what was revoked or was seen before. An offset above the next one is a gap left by compaction or a
-    transaction marker. `unknown` are schema ids that the registry has no Avro schema for: their records are
+    transaction marker. A lane whose log turns out to be another one is marked, and nothing of
+    the run is taken. `unknown` are schema ids that the registry has no Avro schema for: their records are
     dead letters. `careful` decodes what is suspected of ending the process.
     """
     for partition, first, stop in _runs(records, begin):
         lane = lanes.get(partition)
-        if lane is None:
+        if lane is None or lane.replaced:
+            continue
+        if _is_another(lane, records[first]):
+            lane.replaced = True
             continue
         chosen = careful if careful is not None and lane.next < lane.suspect_below else decoder
         reached, schema_id = _fill_run(batch, lane, records[first:stop], chosen, unknown)
@@ -192,10 +205,16 @@ def _fill_run(
             size += len(value)
         expected = offset + 1
         taken += 1
-    batch.rows.extend(number, offsets, rows)
     if not taken:
         return reached, missing
+    epoch = next(one.leader_epoch() for one in reversed(records) if one.offset() == expected - 1)
+    if _went_back(lane, epoch):
+        lane.replaced = True
+        del batch.letters[letters:]
+        return len(records), None
+    batch.rows.extend(number, offsets, rows)
     part = batch.part_of(lane)
+    lane.leader_epoch = part.leader_epoch = epoch
     part.dead_lettered += len(batch.letters) - letters
     part.tombstones += tombstones
     lane.next = part.next_offset = expected
@@ -204,6 +223,18 @@ def _fill_run(
     batch.records += taken
     batch.value_bytes += size
     return reached, missing
+
+
+def _is_another(lane: Lane, record: Record) -> bool:
+    """Whether another record is now where the last one was taken: a leader writes an offset once."""
+    if lane.leader_epoch is None or record.offset() != lane.next - 1:
+        return False
+    return record.leader_epoch() not in (None, lane.leader_epoch)
+
+
+def _went_back(lane: Lane, epoch: int | None) -> bool:
+    """In one log leader epochs only rise."""
+    return epoch is not None and lane.leader_epoch is not None and epoch < lane.leader_epoch
 
 
 def _letter(record: Record, error: Exception) -> DeadLetter:

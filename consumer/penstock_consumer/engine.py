@@ -159,6 +159,9 @@ class Engine:
                 batch.decode_seconds += self._clock.monotonic() - started
                 if batch.records > before[0]:
                     batch.keep(records)
+            for lane in list(lanes.values()):
+                if lane.replaced:
+                    self.misplaced(lane.partition, truncated=True)
             self._note(batch.records - before[0], len(batch.letters) - before[1])
             if schema_id is None:
                 return
@@ -259,9 +262,16 @@ class Engine:
         self._assignment.forget(partitions)
         await self._reset()
 
-    def misplaced(self, partition: TopicPartition) -> None:
+    def misplaced(self, partition: TopicPartition, *, truncated: bool = False) -> None:
         """Claimed anew by the intake, which then sees what is missing."""
-        log.warning("offset_not_at_broker", topic=partition.topic, partition=partition.partition)
+        log.warning(
+            "offset_not_at_broker",
+            topic=partition.topic,
+            partition=partition.partition,
+            truncated=truncated,
+        )
+        if truncated:
+            self._assignment.replaced(partition)
         self._misplaced = True
 
     def unreadable(self, partition: TopicPartition, why: str) -> None:
@@ -285,7 +295,7 @@ class Engine:
                 # brings nothing; a straggler is dropped, and fetched again
                 await self._source.fetch(1, _KEEP_ALIVE, 0.0)
             self._metrics.partitions.labels("paused").set(0)
-            await self._flow({partition: lane.next for partition, lane in lanes.items()})
+            await self._flow({partition: lane.resume for partition, lane in lanes.items()})
         finally:
             waiting.cancel()
 

@@ -51,6 +51,11 @@ class Record(Protocol):
     def timestamp(self) -> tuple[int, int]:
         """(kind, milliseconds since the Unix epoch)."""
 
+    def leader_epoch(self) -> int | None:
+        """Under which leader it was written; with its offset that tells it from any other record of its
+        partition. None where the broker does not say.
+        """
+
 
 class PartitionState(NamedTuple):
     """What the broker says of a partition: the topic's id, the first offset it still has, the next it will
@@ -76,8 +81,10 @@ class Listener(Protocol):
     async def lost(self, partitions: Sequence[TopicPartition]) -> None:
         """These are another worker's already: forget them, commit nothing."""
 
-    def misplaced(self, partition: TopicPartition) -> None:
-        """The broker does not have the offset that was to be fetched next."""
+    def misplaced(self, partition: TopicPartition, *, truncated: bool = False) -> None:
+        """The broker does not have the offset that was to be fetched next, or (`truncated`) has other records
+        below it than were fetched.
+        """
 
     def unreadable(self, partition: TopicPartition, why: str) -> None:
         """What the broker gave of it is damaged, and the client goes on behind it."""

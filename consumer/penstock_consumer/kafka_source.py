@@ -22,6 +22,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from time import monotonic
 from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar, cast
@@ -58,6 +59,8 @@ _DEADLINE = 10.0  # seconds for one question to the broker
 _PUBLISH_EVERY = 1.0  # seconds; lag tools need no more
 _WARN_EVERY = 30.0  # seconds between two warnings of one kind that no partition is at fault for
 DAMAGED = frozenset({KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION})
+# With auto.offset.reset=error librdkafka tells of a truncation in the text only.
+_TRUNCATED = KafkaError(KafkaError._LOG_TRUNCATION).str()
 _REFUSED = frozenset({
     KafkaError.GROUP_AUTHORIZATION_FAILED,
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -149,7 +152,8 @@ class KafkaSource:
         topic, partition = message.topic(), message.partition()
         name = None if topic is None or partition is None else TopicPartition(topic, partition)
         if name and code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-            self._loop.call_soon_threadsafe(self._listener.misplaced, name)
+            truncated = _TRUNCATED in error.str()
+            self._loop.call_soon_threadsafe(partial(self._listener.misplaced, name, truncated=truncated))
         elif name and code in DAMAGED:  # librdkafka tells so and goes on with the batch behind
             self._unassign([name])
             self._loop.call_soon_threadsafe(self._listener.unreadable, name, error.str())

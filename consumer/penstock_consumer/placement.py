@@ -5,7 +5,9 @@ from typing import Literal
 
 from penstock_consumer.interfaces import PartitionState
 
-__all__ = ["Loss", "place"]
+__all__ = ["TRUNCATED", "Loss", "place"]
+
+TRUNCATED = "Restore the log, or make the topic anew: its new id gives it books of its own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +38,7 @@ class Loss:
             return f"offsets {self.first} to {self.next - 1} are passed over, as start=latest says"
         return (
             f"the partition ends at {self.next}, before the stored position {self.first}: the log was "
-            "truncated, and offsets already ingested come again with other records. Restore the log, or make "
-            "the topic anew: its new id gives it books of its own"
+            "truncated, and offsets already ingested come again with other records. " + TRUNCATED
         )
 
 

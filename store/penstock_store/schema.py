@@ -148,6 +148,7 @@ Table(
     Column("partition", Integer, nullable=False),
     _key("topic_id"),
     Column("next_offset", BigInteger),
+    Column("leader_epoch", Integer),
     Column("epoch", BigInteger, nullable=False),
     Column("owner_pid", Integer),
     _time("owner_backend_start"),

@@ -42,7 +42,7 @@ class Members:
         self.told.append("lost")
         self.owned -= set(partitions)
 
-    def misplaced(self, partition: TopicPartition) -> None:
+    def misplaced(self, partition: TopicPartition, *, truncated: bool = False) -> None:
         self.misplaced_at.append(partition)
 
     def unreadable(self, partition: TopicPartition, why: str) -> None:

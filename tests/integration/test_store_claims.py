@@ -102,8 +102,8 @@ async def test_adopting_a_recreated_topic_starts_it_anew(make_sink: SinkFactory,
         await sink.adopt(old)
     await sink.adopt(new)
     claim = (await sink.claim([new]))[new]
-    assert (claim.epoch, claim.position) == (3, None)
-    await sink.write(batch(claim, [event()]), reject=refuse)
+    assert (claim.epoch, claim.position, claim.leader_epoch) == (3, 0, None)
+    await sink.write(batch(claim, [event()], expected=0), reject=refuse)
     with pytest.raises(FenceLost):
         await sink.write(batch(before, [event()], first=2, expected=2), reject=refuse)
     ranges = await admin.fetch(

@@ -22,7 +22,7 @@ _WRITERS = 100
 _ROUNDS = 6
 _BEGIN = (
     "SELECT leaf, recorded_at, first_sequence FROM penstock.begin_write("
-    "'g', '{}', '{}', '{}', '{}', '{}', '{}', '{}', $1, '1 day', NULL, NULL)"
+    "'g', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', $1, '1 day', NULL, NULL)"
 )
 _INSERT = """
 INSERT INTO penstock."{leaf}"

@@ -34,6 +34,7 @@ class SimRecord:
     kind: Kind
     fields: EventFields | None = None
     schema: int = 1
+    epoch: int = 0
 
     def topic(self) -> str:
         return self.where.topic
@@ -55,6 +56,9 @@ class SimRecord:
 
     def timestamp(self) -> tuple[int, int]:
         return (2, 1_700_000_000_000)
+
+    def leader_epoch(self) -> int:
+        return self.epoch
 
 
 @dataclass

@@ -38,6 +38,7 @@ class StoredRecord:
     def __init__(self, offset: int, value: bytes) -> None:
         self.offset, self.value = (offset).__int__, value.__bytes__
         self.topic, self.partition = "orders".__str__, (0).__int__
+        self.leader_epoch = (0).__int__
 
 
 class Cost(NamedTuple):

@@ -44,7 +44,7 @@ ON CONFLICT (group_id, cluster_id, topic, partition) DO UPDATE
 SET epoch = o.epoch + 1, owner_pid = excluded.owner_pid, owner_backend_start = excluded.owner_backend_start,
     owner_name = excluded.owner_name, attempts = o.attempts + 1, claimed_at = clock_timestamp()
 WHERE o.topic_id = excluded.topic_id
-RETURNING cluster_id, topic, topic_id, partition, epoch, next_offset, attempts
+RETURNING cluster_id, topic, topic_id, partition, epoch, next_offset, leader_epoch, attempts
 """
 _REBIND: Final = f"""
 UPDATE penstock.offsets o SET owner_pid = $7, owner_backend_start = $8, owner_name = $9
@@ -55,8 +55,8 @@ UPDATE penstock.offsets o SET owner_pid = NULL, owner_backend_start = NULL, owne
 FROM {_CLAIMS} WHERE {_SAME} AND o.topic_id = r.topic_id COLLATE "C" AND o.epoch = r.epoch
 """
 _ADOPT: Final = """
-UPDATE penstock.offsets SET topic_id = $4, next_offset = NULL, epoch = epoch + 1, attempts = 0,
-    owner_pid = NULL, owner_backend_start = NULL, owner_name = NULL
+UPDATE penstock.offsets SET topic_id = $4, next_offset = 0, leader_epoch = NULL, epoch = epoch + 1,
+    attempts = 0, owner_pid = NULL, owner_backend_start = NULL, owner_name = NULL
 WHERE group_id = $1 AND cluster_id = $2 AND topic = $3 AND partition = $5 AND topic_id <> $4
 """
 # pg_stat_activity shows the start of other backends only to the same login (or pg_read_all_stats), which is
@@ -102,6 +102,7 @@ async def claim(
             ref=ref,
             epoch=row["epoch"],
             position=row["next_offset"],
+            leader_epoch=row["leader_epoch"],
             attempts=row["attempts"],
         )
         for row in rows
@@ -132,8 +133,9 @@ async def release(connection: Connection, claims: Sequence[Claim]) -> None:
 
 
 async def adopt(connection: Connection, group_id: str, ref: PartitionRef) -> None:
-    """Take the topic's new id as the one to store from now on, with no position. Raises FenceLost where it is
-    not another topic than the one stored."""
+    """Take the topic's new id as the one to store from now on, from its first offset. Raises FenceLost where
+    it is not another topic than the one stored.
+    """
     if await connection.execute(_ADOPT, group_id, *ref) != "UPDATE 1":
         raise FenceLost([ref])
 

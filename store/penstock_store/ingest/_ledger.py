@@ -19,7 +19,7 @@ __all__ = ["NoCurrentPartition", "Opened", "admit", "finish", "open_batch", "rec
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
-_BEGIN = "SELECT * FROM penstock.begin_write($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+_BEGIN = "SELECT * FROM penstock.begin_write($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
 _FINISH = "SELECT penstock.finish_write($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
 _ADMIT = "SELECT penstock.guard_replay($1, $2, $3, $4, $5, $6, $7)"
 _PROGRESS = """
@@ -62,6 +62,7 @@ async def open_batch(
         [part.claim.epoch for part in parts],
         [part.expected for part in parts],
         [part.next_offset for part in parts],
+        [part.leader_epoch for part in parts],
         len(keys),
         window,
         min(map(itemgetter(1), keys), default=None),

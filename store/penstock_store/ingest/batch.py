@@ -24,6 +24,8 @@ class BatchPart:
     dead_lettered: int = 0
     """Records of this part that the dead-letter topic has already acknowledged."""
     tombstones: int = 0
+    leader_epoch: int | None = None
+    """Kafka's, of the record before `next_offset`; None where it is not known."""
 
     @property
     def start(self) -> int:

@@ -28,6 +28,8 @@ class Claim:
     epoch: int
     position: int | None
     """The next offset wanted, as stored; None where nothing of this partition was ever stored."""
+    leader_epoch: int | None = None
+    """Kafka's, of the record before `position`; None where it is not known."""
     attempts: int = 1
     """Claims in a row, this one included, since the offset last moved or was released in good order: more
     than a few mean that a record ends the worker's process."""

@@ -213,7 +213,7 @@ class ReplaySink(PostgresSink):
                     raise FenceLost([claim.ref])
                 if reopen:
                     await self._reopen(connection, claim.ref, begin)
-            return Gap(replace(claim, position=begin), begin, end)
+            return Gap(replace(claim, position=begin, leader_epoch=None), begin, end)
 
         gap = await self._on_control(look, "a look for gaps")
         if gap is not None:

@@ -105,7 +105,7 @@ class PostgresSink:
             await self._on_control(lambda connection: _claims.release(connection, given), "a release")
 
     async def adopt(self, ref: PartitionRef) -> None:
-        """Accept that a topic was recreated: forget the old one's position. Claim the partition afterwards.
+        """Accept that a topic was recreated: go on at the new one's offset 0. Claim the partition afterwards.
 
         Raises FenceLost where the stored topic id is this one, or nothing is stored.
         """
@@ -165,7 +165,7 @@ class PostgresSink:
         _log.warning(
             "offsets_skipped", **claim.ref._asdict(), first=first, next_offset=next_offset, reason=reason
         )
-        self._held[claim.ref] = replace(claim, position=next_offset)
+        self._held[claim.ref] = replace(claim, position=next_offset, leader_epoch=None)
         return self._held[claim.ref]
 
     async def _attempt(self, batch: Batch, reject: Reject) -> WriteResult:

@@ -17,7 +17,7 @@ GRANT EXECUTE ON FUNCTION penstock.publish(), penstock.roll(), penstock.ensure_p
     TO penstock_writer, penstock_retention;
 
 GRANT EXECUTE ON FUNCTION
-    penstock.begin_write(text, text[], text[], text[], integer[], bigint[], bigint[], bigint[], integer, interval, text, text),
+    penstock.begin_write(text, text[], text[], text[], integer[], bigint[], bigint[], bigint[], integer[], integer, interval, text, text),
     penstock.finish_write(text, text[], text[], text[], integer[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], text)
     TO penstock_writer;
 

@@ -66,7 +66,7 @@ $$;
 
 CREATE FUNCTION penstock.begin_write(
     _group text, _clusters text[], _topics text[], _topic_ids text[], _partitions integer[], _epochs bigint[],
-    _expected bigint[], _next bigint[], _n integer, _window interval, _low_key text, _high_key text,
+    _expected bigint[], _next bigint[], _leader_epochs integer[], _n integer, _window interval, _low_key text, _high_key text,
     OUT fenced integer[], OUT leaf text, OUT recorded_at timestamptz, OUT first_sequence bigint,
     OUT roll_due boolean, OUT closed text[])
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, penstock, pg_temp AS $$
@@ -75,10 +75,10 @@ DECLARE
     present partitions;
 BEGIN
     WITH wanted AS (
-        SELECT * FROM unnest(_clusters, _topics, _topic_ids, _partitions, _epochs, _expected, _next)
-            WITH ORDINALITY AS w (cluster_id, topic, topic_id, partition, epoch, expected, next, part)
+        SELECT * FROM unnest(_clusters, _topics, _topic_ids, _partitions, _epochs, _expected, _next, _leader_epochs)
+            WITH ORDINALITY AS w (cluster_id, topic, topic_id, partition, epoch, expected, next, leader_epoch, part)
     ), moved AS (
-        UPDATE offsets o SET next_offset = w.next, moved_at = clock_timestamp(), attempts = 0
+        UPDATE offsets o SET next_offset = w.next, leader_epoch = w.leader_epoch, moved_at = clock_timestamp(), attempts = 0
         FROM wanted w
         WHERE o.group_id = _group AND o.cluster_id = w.cluster_id COLLATE "C" AND o.topic = w.topic COLLATE "C"
           AND o.partition = w.partition AND o.topic_id = w.topic_id COLLATE "C"

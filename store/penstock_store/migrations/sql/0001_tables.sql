@@ -102,6 +102,7 @@ CREATE TABLE penstock.offsets (
     partition           integer NOT NULL,
     topic_id            text COLLATE "C" NOT NULL,
     next_offset         bigint,
+    leader_epoch        integer,
     epoch               bigint NOT NULL,
     owner_pid           integer,
     owner_backend_start timestamptz,
@@ -113,6 +114,9 @@ CREATE TABLE penstock.offsets (
     CONSTRAINT offsets_next_offset CHECK (next_offset >= 0),
     CONSTRAINT offsets_owner CHECK ((owner_pid IS NULL) = (owner_backend_start IS NULL))
 ) WITH (fillfactor = 50);
+
+-- offsets.leader_epoch: Kafka's, of the record before next_offset: a log that was truncated and grew again has another
+-- there. Null where nobody knows.
 
 -- offsets.attempts: Claims since the offset last moved or was released in good order: a record that kills its
 -- worker shows here.
