@@ -20,6 +20,7 @@ __all__ = [
     "ProjectionError",
     "ProjectionFailed",
     "StateVersionDiffers",
+    "TablesNotMade",
 ]
 
 
@@ -101,4 +102,15 @@ class ProjectionFailed(ProjectionError):
             f"the projection {name!r} stopped at event {event.event_id} ({event.event_type}, sequence"
             f" {event.sequence:,}): its handler raised {type(error).__name__}: {error}. Everything before it"
             f" is done. Mend the handler and run it again, or leave this event out: --skip {event.sequence}"
+        )
+
+
+class TablesNotMade(ProjectionError):
+    """`setup` or `seed` raised, or the login may not do what they need. Nothing of it was done."""
+
+    def __init__(self, name: str, error: BaseException) -> None:
+        super().__init__(
+            f"the tables of the projection {name!r} could not be made: {type(error).__name__}: {error}."
+            " Nothing of it was done. Mend its setup, seed or readers, or give the login CREATE on the"
+            " database, and run it again"
         )

@@ -12,7 +12,12 @@ import pytest
 from fixtures.databases import Database
 from fixtures.waiting import wait_for_async
 from penstock_schemas import Event, RecordedEvent
-from penstock_store.checkpoint_errors import CheckpointLost, ProjectionFailed, StateVersionDiffers
+from penstock_store.checkpoint_errors import (
+    CheckpointLost,
+    ProjectionFailed,
+    StateVersionDiffers,
+    TablesNotMade,
+)
 from penstock_store.postgresql.store import PostgresStore, StoreSettings
 from penstock_store.projections import ProjectionRunner, TableProjection, projection, rebuild, statuses
 from penstock_store.store_errors import NotSupported
@@ -284,3 +289,47 @@ async def test_a_superseded_rebuild_puts_nothing_in_place(store: PostgresStore, 
     await zombie.__aexit__(None, None, None)
     await tables.close()
     assert await reader.fetchval(_TOTALS) == 10
+
+
+async def test_what_hinders_the_tables_is_told_with_the_projection(
+    store: PostgresStore, reader: Any, database: Database
+) -> None:
+    await store.append_batch(_events(1))
+
+    async def wrong(connection: Any) -> None:
+        await connection.execute("CREATE TABLE orders (amount whole)")
+
+    async def broken(_connection: Any) -> None:
+        raise KeyError("amount")
+
+    for setup, said in ((wrong, 'UndefinedObjectError: type "whole" does not exist'), (broken, "KeyError")):
+        made = projection("orders", setup=setup)(_insert)
+        with pytest.raises(TablesNotMade, match=f"'orders'.*{said}") as caught:
+            await ProjectionRunner(store, made).run(once=True)
+        assert caught.value.__cause__ is not None
+        with pytest.raises(TablesNotMade, match=said):
+            await rebuild(store, made)
+    unknown = projection("orders", setup=_setup, readers=("nobody_here",))(_insert)
+    with pytest.raises(TablesNotMade, match="nobody_here"):
+        await ProjectionRunner(store, unknown).run(once=True)
+    async with PostgresStore(StoreSettings(dsn=database.writer_url)) as writer:
+        with pytest.raises(TablesNotMade, match="permission denied for database"):
+            await ProjectionRunner(writer, _orders()).run(once=True)
+    assert await reader.fetchval("SELECT count(*) FROM pg_namespace WHERE nspname ~ '^projection_'") == 0
+    await ProjectionRunner(store, _orders()).run(once=True)
+    assert await reader.fetchval(_TOTALS) == 1
+
+
+async def test_tables_are_made_once_the_server_is_back(store: PostgresStore, reader: Any) -> None:
+    await store.append_batch(_events(1))
+    ended: list[int] = []
+
+    async def setup(connection: Any) -> None:
+        if not ended:
+            ended.append(await connection.fetchval("SELECT pg_backend_pid()"))
+            await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        await _setup(connection)
+
+    await ProjectionRunner(store, projection("orders", setup=setup)(_insert)).run(once=True)
+    assert ended
+    assert await reader.fetchval(_TOTALS) == 1

@@ -13,8 +13,9 @@ from pydantic import JsonValue
 from penstock_schemas import RecordedEvent
 from penstock_store.checkpoint_errors import EventsExpired, InvalidProjection
 from penstock_store.checkpoints import Checkpoint
+from penstock_store.projections._tables import made, tables_of
 from penstock_store.projections.definition import Projection, TableProjection, ValueProjection
-from penstock_store.projections.runner import folded, follow, tables_of
+from penstock_store.projections.runner import folded, follow
 from penstock_store.store_contract import EventStore, Snapshot
 
 __all__ = ["Rebuilt", "rebuild"]
@@ -166,11 +167,12 @@ async def _table(
     try:
         async with shadow_claim as shadow:
             if shadow.state != begun or not await tables.exists(built):  # else it goes on
-                await tables.make(
+                await made(
+                    tables,
+                    projection,
                     shadow,
                     built,
                     _filled(projection, start),
-                    projection.readers,
                     sequence=0 if start is None else start.sequence,
                     state=begun,
                 )

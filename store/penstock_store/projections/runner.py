@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import copy
 import math
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import aclosing
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any
 
 import structlog
 from pydantic import JsonValue
@@ -21,55 +21,14 @@ from penstock_store.checkpoint_errors import (
 )
 from penstock_store.checkpoints import Checkpoint
 from penstock_store.contract import QueryOptions
+from penstock_store.projections._tables import TableSession, made, patiently, tables_of
 from penstock_store.projections.definition import Projection, TableProjection, ValueProjection
 from penstock_store.read_errors import StoreUnavailable
 from penstock_store.store_contract import EventStore
-from penstock_store.store_errors import NotSupported
 
-__all__ = ["ProjectionRunner", "newest_sequence", "tables_of"]
+__all__ = ["ProjectionRunner", "newest_sequence"]
 
-_LONGEST_PAUSE: Final = 30.0  # seconds between attempts while the server is away
 _log = structlog.get_logger(__name__)
-
-
-class _Tables(Protocol):
-    async def close(self) -> None: ...
-
-    async def exists(self, schema: str) -> bool: ...
-
-    async def make(
-        self,
-        checkpoint: Checkpoint,
-        schema: str,
-        work: Any,
-        readers: Any,
-        *,
-        sequence: int,
-        state: JsonValue = None,
-    ) -> None: ...
-
-    async def apply(
-        self, checkpoint: Checkpoint, schema: str, work: Any, *, sequence: int, lease: float
-    ) -> None: ...
-
-    async def swap(
-        self, live: Checkpoint, shadow: Checkpoint, schema: str, built: str, version: int
-    ) -> None: ...
-
-
-@runtime_checkable
-class _KeepsTables(Protocol):
-    def tables(self) -> _Tables: ...
-
-
-def tables_of(store: EventStore, projection: Projection) -> _Tables:
-    """A session for the projection's tables. Raises `NotSupported`."""
-    if not isinstance(store, _KeepsTables):
-        raise NotSupported(
-            f"the projection {projection.name!r} writes tables, and {type(store).__name__} has none. Use the"
-            " backend postgresql, or make it a value: @projection(…, initial=…)"
-        )
-    return store.tables()
 
 
 async def newest_sequence(store: EventStore) -> int:
@@ -190,17 +149,17 @@ async def follow(
             await tables.close()
 
 
-async def _ready(tables: _Tables, projection: TableProjection, checkpoint: Checkpoint) -> str:
+async def _ready(tables: TableSession, projection: TableProjection, checkpoint: Checkpoint) -> str:
     """Make the tables at the first start."""
     schema = projection.schema
-    there = await _patiently(lambda: tables.exists(schema))
+    there = await patiently(lambda: tables.exists(schema))
     if not there and checkpoint.sequence:
         raise InvalidProjection(
             f"the projection {projection.name!r} stands at sequence {checkpoint.sequence:,}, but its schema"
             f" {schema} is gone. Rebuild it"
         )
     if not there:
-        await tables.make(checkpoint, schema, projection.setup, projection.readers, sequence=0)
+        await made(tables, projection, checkpoint, schema, projection.setup, sequence=0)
     return schema
 
 
@@ -213,7 +172,7 @@ async def _fold(
     state, last, failed = folded(projection, checkpoint.state, events, skip)
     if last is not None:
         sequence = last
-        await _patiently(lambda: checkpoint.save(sequence, state, state_version=projection.version))
+        await patiently(lambda: checkpoint.save(sequence, state, state_version=projection.version))
     if failed is not None:
         raise failed
 
@@ -254,7 +213,7 @@ class _Batches:
 
     def __init__(
         self,
-        tables: _Tables,
+        tables: TableSession,
         projection: TableProjection,
         checkpoint: Checkpoint,
         schema: str,
@@ -294,21 +253,4 @@ class _Batches:
         async def committed() -> bool:
             return await self._checkpoint.stands_at(last)
 
-        await _patiently(attempt, committed)
-
-
-async def _patiently(
-    work: Callable[[], Awaitable[Any]], committed: Callable[[], Awaitable[bool]] | None = None
-) -> Any:
-    """Try again while the server is away. `committed`: whether an attempt without an answer was done."""
-    pause, doubt = 0.25, False
-    while True:
-        try:
-            if doubt and committed is not None and await committed():
-                return None
-            return await work()
-        except StoreUnavailable as error:
-            _log.warning("projection_waits", cause=str(error), retry_in_seconds=pause)
-            doubt = True
-        await asyncio.sleep(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE)
+        await patiently(attempt, committed)
