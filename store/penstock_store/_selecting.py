@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from penstock_schemas import RecordedEvent
@@ -33,14 +33,14 @@ def matches(event: RecordedEvent, options: QueryOptions) -> bool:
         wanted = getattr(options, name)
         if wanted is not None and wanted != getattr(event, name):
             return False
-    return document_matches(event, options)
+    return document_matches(event.payload, event.metadata, options)
 
 
-def document_matches(event: RecordedEvent, options: QueryOptions) -> bool:
+def document_matches(payload: Mapping[str, Any], metadata: Mapping[str, Any], options: QueryOptions) -> bool:
     """The filters on metadata and payload hold."""
-    if options.tags and not set(options.tags) <= set(event.tags):
+    if options.tags and not set(options.tags) <= set(metadata.get("tags", ())):
         return False
-    return not options.payload or _contains(event.payload, options.payload)
+    return not options.payload or _contains(payload, options.payload)
 
 
 def _contains(whole: Any, part: Any) -> bool:

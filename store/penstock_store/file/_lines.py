@@ -15,6 +15,8 @@ import orjson
 from penstock_schemas import RecordedEvent
 from penstock_schemas.fields import EventFields, microseconds
 from penstock_store._recorded import instant
+from penstock_store._selecting import document_matches
+from penstock_store.contract import QueryOptions
 from penstock_store.postgresql._json import loader_for
 
 __all__ = ["COLUMNS", "CorruptLine", "encode_line", "index_row", "read_event", "trusted"]
@@ -86,11 +88,16 @@ def index_row(loaded: dict[str, Any]) -> tuple[Any, ...]:
     )
 
 
-def read_event(line: bytes) -> RecordedEvent:
-    """The event of a line. Raises `CorruptLine`."""
+def read_event(line: bytes, options: QueryOptions) -> RecordedEvent | None:
+    """The event of a line where it passes the filters on documents: making it costs more than looking.
+
+    Raises `CorruptLine`.
+    """
     loaded = trusted(line)
     text = line.decode()
     load = loader_for((text,))
     if load is not orjson.loads:  # whole numbers beyond 64 bits
         loaded = load(text)
+    if not document_matches(loaded["payload"], loaded["metadata"], options):
+        return None
     return RecordedEvent(**{name: loaded[name] for name in _NAMES})

@@ -16,7 +16,6 @@ from penstock_schemas import RecordedEvent
 from penstock_schemas.fields import microseconds
 from penstock_store._cursor import OrderBy, Position
 from penstock_store._recorded import instant
-from penstock_store._selecting import document_matches
 from penstock_store.contract import QueryOptions
 from penstock_store.file._index import VERSION, connect
 from penstock_store.file._lines import CorruptLine, read_event
@@ -129,14 +128,13 @@ class Reader:
         """The event of an index row where it passes the filters on documents."""
         _sequence, _occurred, _id, file, at, length = row
         try:
-            event = read_event(self._read(file, at, length))
+            return read_event(self._read(file, at, length), options)
         except (CorruptLine, ValueError) as error:
             place = f"{self._name(file)} at byte {at}: {error}"
             self._report({place})
             if not options.skip_corrupted:
                 raise CorruptedEvents([place]) from error
             return None
-        return event if document_matches(event, options) else None
 
     def _read(self, file: int, at: int, length: int) -> bytes:
         for _ in range(3):  # while the file is being compressed by the writer
