@@ -15,6 +15,13 @@ from fixtures.ingesting import SinkFactory, batch, event, ref, refuse
 if TYPE_CHECKING:
     Admin = asyncpg.Connection[asyncpg.Record]
 
+# Of these a writer may call the first three: they are how a copy keeps sequences.
+_IMPORT = [
+    "SELECT penstock.prepare_import(now())",
+    "SELECT penstock.begin_import(0, now())",
+    "SELECT penstock.finish_import()",
+    "SELECT penstock.last_stored()",
+]
 _FORBIDDEN = {
     "writer": [
         "UPDATE {events} SET entity_id = 'x'",
@@ -28,6 +35,9 @@ _FORBIDDEN = {
         "SELECT penstock.roll(now() + interval '10 years')",
         "SELECT penstock.reserve_sequences(1)",
         "SELECT nextval('penstock.event_sequence')",
+        "SELECT setval('penstock.event_sequence', 1)",
+        "SELECT penstock.last_stored()",
+        "SELECT penstock.import_time(now())",
         "UPDATE penstock.partitions SET state = 'closed'",
         "UPDATE penstock.high_water SET sequence = 0",
         "DELETE FROM penstock.offsets",
@@ -35,6 +45,7 @@ _FORBIDDEN = {
         "SELECT * FROM penstock.registry_schemas",
     ],
     "reader": [
+        *_IMPORT,
         "INSERT INTO {events} SELECT * FROM {events}",
         "INSERT INTO {leaf} SELECT * FROM {leaf}",
         "DELETE FROM {events}",
@@ -45,6 +56,7 @@ _FORBIDDEN = {
         "SELECT * FROM penstock.registry_schemas",
     ],
     "retention": [
+        *_IMPORT,
         "INSERT INTO {events} SELECT * FROM {events}",
         "DELETE FROM {events}",
         "TRUNCATE {leaf}",
@@ -54,7 +66,12 @@ _FORBIDDEN = {
         "UPDATE penstock.settings SET partition_interval = '1 second'",
         "SELECT * FROM penstock.registry_schemas",
     ],
-    "registry": ["SELECT * FROM {events}", "SELECT * FROM {leaf}", "SELECT penstock.safe_sequence()"],
+    "registry": [
+        *_IMPORT,
+        "SELECT * FROM {events}",
+        "SELECT * FROM {leaf}",
+        "SELECT penstock.safe_sequence()",
+    ],
 }
 
 
@@ -88,6 +105,9 @@ async def test_what_each_login_may_do(database: Database, admin: Admin) -> None:
         assert await connection.fetchval("SELECT penstock.safe_sequence()") == 0
         for table in ("events", "partitions", "offsets", "ingested", "high_water", "settings"):
             await connection.fetch(f"SELECT * FROM penstock.{table}")
+    async with _login(database, "writer") as connection:
+        for statement in _IMPORT[:3]:
+            await connection.execute(statement)
     async with _login(database, "registry") as connection:
         await connection.execute(
             "INSERT INTO penstock.registry_schemas (schema, fingerprint) VALUES ('\"string\"', '\\x00')"
