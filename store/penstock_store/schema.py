@@ -109,6 +109,7 @@ _partitions = Table(
     _time("last_occurred_at"),
     _text("min_key"),
     _text("max_key"),
+    Column("key_blocks", Integer),
     PrimaryKeyConstraint("name", name="partitions_pkey"),
     UniqueConstraint("lower", name="partitions_lower_key"),
 )
@@ -128,6 +129,15 @@ Table(
     _key("leaf"),
     Column("prints", LargeBinary, nullable=False),
     PrimaryKeyConstraint("kind", "blocks", "block", "leaf", name="prints_pkey"),
+)
+
+Table(
+    "key_prints",
+    metadata,
+    _key("leaf"),
+    Column("block", Integer, nullable=False),
+    Column("prints", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("leaf", "block", name="key_prints_pkey"),
 )
 
 Table(

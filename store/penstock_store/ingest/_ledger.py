@@ -45,6 +45,9 @@ class Opened:
     first_sequence: int | None
     roll_due: bool
     closed: Sequence[str]
+    """Partitions where the keys may be known, newest first."""
+    printed: Sequence[str]
+    """Those of them that have key prints."""
 
     @property
     def recorded_us(self) -> int:
@@ -79,6 +82,7 @@ async def open_batch(
         first_sequence=row["first_sequence"],
         roll_due=row["roll_due"],
         closed=row["closed"],
+        printed=row["printed"],
     )
 
 

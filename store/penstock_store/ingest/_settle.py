@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -27,12 +27,14 @@ class Unsettled(Exception):
     """The table changed under the batch without a trace to decide by: begin again."""
 
 
-async def learn_keys(connection: Connection, leaf: str, batch: Batch, known: Known) -> None:
-    """Which keys of the batch a partition holds. The session's planner settings make it index probes in key
+async def learn_keys(
+    connection: Connection, leaf: str, wanted: Iterable[tuple[str, str]], known: Known
+) -> None:
+    """Which of the keys a partition holds. The session's planner settings make it index probes in key
     order, one scan a tenant: two thirds of what a join with the keys costs.
     """
     by_tenant: dict[str, list[str]] = {}
-    for tenant_id, key in batch.keys:
+    for tenant_id, key in wanted:
         by_tenant.setdefault(tenant_id, []).append(key)
     for tenant_id, keys in by_tenant.items():
         rows = await connection.fetch(
@@ -81,7 +83,7 @@ class Settlement:
             except asyncpg.UniqueViolationError as error:
                 self._check(error)
                 await self._connection.execute("ROLLBACK TO batch")
-                await learn_keys(self._connection, self._opened.leaf, self._batch, known)
+                await learn_keys(self._connection, self._opened.leaf, self._batch.keys, known)
                 await _learn_event_ids(self._connection, self._opened.leaf, self._batch, known)
             except asyncpg.PostgresError as error:
                 if not is_row_fault(error):

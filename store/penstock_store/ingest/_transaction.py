@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
+from penstock_store.ingest._key_filter import KeyFilter
 from penstock_store.ingest._ledger import admit, finish, open_batch
 from penstock_store.ingest._settle import Settlement, learn_keys
 from penstock_store.ingest.batch import Batch
@@ -46,6 +47,7 @@ async def write_batch(
     batch: Batch,
     *,
     window: timedelta,
+    key_filter: KeyFilter,
     look_first: bool,
     chunk_rows: int,
     reject: Reject,
@@ -58,10 +60,12 @@ async def write_batch(
     if replay is not None:
         await admit(connection, batch.parts, replay)
     known = Known()
-    for leaf in opened.closed if batch.rows else ():
-        await learn_keys(connection, leaf, batch, known)
+    if opened.closed and batch.rows:
+        loaded, suspects = await key_filter.narrow(connection, opened.printed, batch.keys)
+        for leaf in opened.closed:
+            await learn_keys(connection, leaf, suspects if leaf in loaded else batch.keys, known)
     if look_first and batch.rows:
-        await learn_keys(connection, opened.leaf, batch, known)
+        await learn_keys(connection, opened.leaf, batch.keys, known)
     decision = await Settlement(connection, opened, batch, chunk_rows).settle(known)
     if decision.rejections:
         try:

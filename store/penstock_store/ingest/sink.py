@@ -18,6 +18,7 @@ from penstock_store import partitions
 from penstock_store.driver import DRIVER_ERRORS
 from penstock_store.errors import FenceLost, PartitionError, SinkBroken, SinkUnavailable
 from penstock_store.ingest import _claims, _ledger
+from penstock_store.ingest._key_filter import KeyFilter
 from penstock_store.ingest._ledger import NoCurrentPartition
 from penstock_store.ingest._sessions import control_link, writer_link
 from penstock_store.ingest._settle import Unsettled
@@ -53,6 +54,7 @@ class PostgresSink:
         self._controlling = asyncio.Lock()
         self._held: dict[PartitionRef, Claim] = {}
         self._look_first = False
+        self._key_filter = KeyFilter()
         self._replay: ReplayRun | None = None
         self._upkeep = Upkeep(self._publish, self._roll)
 
@@ -174,6 +176,7 @@ class PostgresSink:
             write_batch,
             batch=batch,
             window=self._settings.dedupe_window,
+            key_filter=self._key_filter,
             look_first=self._look_first,
             chunk_rows=self._settings.chunk_rows,
             reject=reject,
@@ -240,6 +243,7 @@ class PostgresSink:
         if self._writer.usable:
             return
         await self._writer.connect()
+        self._key_filter = KeyFilter()  # another server may answer now, restored to another day
         held = list(self._held.values())
         if not held:
             return

@@ -6,7 +6,7 @@ GRANT SELECT, INSERT ON penstock.events TO penstock_writer;
 
 GRANT SELECT ON penstock.events TO penstock_reader, penstock_retention;
 
-GRANT SELECT ON penstock.partitions, penstock.prints, penstock.settings, penstock.high_water, penstock.offsets, penstock.ingested
+GRANT SELECT ON penstock.partitions, penstock.prints, penstock.key_prints, penstock.settings, penstock.high_water, penstock.offsets, penstock.ingested
     TO penstock_writer, penstock_reader, penstock_retention;
 
 GRANT INSERT, UPDATE ON penstock.offsets TO penstock_writer;

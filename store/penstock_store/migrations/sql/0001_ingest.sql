@@ -68,7 +68,7 @@ CREATE FUNCTION penstock.begin_write(
     _group text, _clusters text[], _topics text[], _topic_ids text[], _partitions integer[], _epochs bigint[],
     _expected bigint[], _next bigint[], _leader_epochs integer[], _n integer, _window interval, _low_key text, _high_key text,
     OUT fenced integer[], OUT leaf text, OUT recorded_at timestamptz, OUT first_sequence bigint,
-    OUT roll_due boolean, OUT closed text[])
+    OUT roll_due boolean, OUT closed text[], OUT printed text[])
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, penstock, pg_temp AS $$
 DECLARE
     now_ timestamptz;
@@ -100,7 +100,9 @@ BEGIN
     now_ := clock_timestamp();
     roll_due := now_ >= present.upper;
     recorded_at := least(greatest(now_, present.lower), present.upper - interval '1 microsecond');
-    SELECT coalesce(array_agg(p.name ORDER BY p.lower DESC), '{}') INTO closed
+    SELECT coalesce(array_agg(p.name ORDER BY p.lower DESC), '{}'),
+           coalesce(array_agg(p.name ORDER BY p.lower DESC) FILTER (WHERE p.key_blocks IS NOT NULL), '{}')
+        INTO closed, printed
         FROM partitions p
         WHERE p.state = 'closed' AND p.upper > recorded_at - _window
           AND p.rows IS DISTINCT FROM 0
@@ -112,7 +114,7 @@ END
 $$;
 
 COMMENT ON FUNCTION penstock.begin_write IS
-    'Opens a batch: fence (all parts or none), partition lock, clamped clock, block of sequences, closed partitions to probe. '
+    'Opens a batch: fence (all parts or none), partition lock, clamped clock, block of sequences, closed partitions to probe and those of them with key prints. '
     'fenced: indexes of the parts whose epoch or position differ, and nothing else was done. leaf null: no current partition.';
 
 CREATE FUNCTION penstock.finish_write(

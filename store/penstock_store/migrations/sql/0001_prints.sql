@@ -42,3 +42,52 @@ $$;
 
 COMMENT ON FUNCTION penstock.take_prints IS
     'Writes the fingerprints of a partition that nothing is inserted into any more. The reader that asks them knows the kinds and the hash.';
+
+CREATE FUNCTION penstock.can_hold(_leaf text, _kind text, _value text) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, penstock, pg_temp AS $$
+    SELECT EXISTS (
+        SELECT FROM sha256(convert_to(_value, 'UTF8')) AS hash
+        CROSS JOIN unnest(ARRAY[1, 4, 16, 64, 256, 1024, 4096, 16384, 65536]) AS size
+        JOIN prints p ON p.kind = _kind AND p.blocks = size AND p.leaf = _leaf
+            AND p.block = (get_byte(hash, 2) << 8 | get_byte(hash, 3)) & (size - 1)
+        WHERE position(substr(hash, 5, 3) IN p.prints) > 0)
+$$;
+
+COMMENT ON FUNCTION penstock.can_hold IS 'Of a sealed partition: false where no event of it has that value.';
+
+-- The keys of a sealed partition, for writers: whoever looks for a key probes the partitions whose block holds its print, and
+-- with keys of chance that is nearly always none. Of SHA-256 of tenant, line feed, key: the first three bytes, modulo
+-- partitions.key_blocks, are the block, the four after them the print. One print for each row, so that one missing shows.
+CREATE TABLE penstock.key_prints (
+    leaf   text COLLATE "C" NOT NULL,
+    block  integer NOT NULL,
+    prints bytea NOT NULL,
+    CONSTRAINT key_prints_pkey PRIMARY KEY (leaf, block)
+);
+
+-- STABLE as convert_to() is: else it would not be inlined.
+CREATE FUNCTION penstock.key_hash(_tenant text, _key text) RETURNS bytea
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN sha256(convert_to(_tenant || chr(10) || _key, 'UTF8'));
+
+CREATE FUNCTION penstock.key_block(_hash bytea, _blocks integer) RETURNS integer
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (get_byte(_hash, 0) << 16 | get_byte(_hash, 1) << 8 | get_byte(_hash, 2)) & (_blocks - 1);
+
+CREATE FUNCTION penstock.take_key_prints(_leaf text, _rows bigint) RETURNS integer
+LANGUAGE plpgsql SET search_path = pg_catalog, penstock, pg_temp AS $$
+DECLARE
+    blocks integer := (2 ^ least(22, ceil(log(2, greatest(1, _rows / 128.0)))))::integer;
+BEGIN
+    DELETE FROM key_prints WHERE leaf = _leaf;
+    EXECUTE format(
+        'INSERT INTO penstock.key_prints (leaf, block, prints) '
+        'SELECT %1$L, key_block(hash, $1), string_agg(substr(hash, 4, 4), '''') '
+        'FROM (SELECT key_hash(tenant_id, idempotency_key) AS hash FROM penstock.%1$I OFFSET 0) AS e GROUP BY 2', _leaf)
+        USING blocks;
+    RETURN blocks;
+END
+$$;
+
+COMMENT ON FUNCTION penstock.take_key_prints IS
+    'Writes the prints of a sealed partition''s keys; gives how many blocks they are cut into, for partitions.key_blocks.';

@@ -73,6 +73,7 @@ CREATE TABLE penstock.partitions (
     last_occurred_at  timestamptz,
     min_key           text COLLATE "C",
     max_key           text COLLATE "C",
+    key_blocks        integer,
     CONSTRAINT partitions_pkey PRIMARY KEY (name),
     CONSTRAINT partitions_lower_key UNIQUE (lower),
     CONSTRAINT partitions_bounds CHECK (lower < upper),
@@ -81,7 +82,8 @@ CREATE TABLE penstock.partitions (
 
 -- partitions: One row per partition of events, kept after the drop so that the books still balance. closed_at:
 -- rolled away, no more inserts; sealed_at: figures known and CHECK constraints added; min_key, max_key: bounds
--- of idempotency_key, which let ingestion skip a probe that cannot hit.
+-- of idempotency_key, which let ingestion skip a probe that cannot hit; key_blocks: how many blocks its
+-- penstock.key_prints are cut into, null where there are none and every key has to be looked for.
 
 CREATE UNIQUE INDEX partitions_one_current ON penstock.partitions (state) WHERE state = 'current';
 
