@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from penstock_consumer._kafka_config import dead_letter_config
 from penstock_consumer._thread import OneThread
-from penstock_consumer.errors import DeadLettersUnavailable
+from penstock_consumer.errors import DeadLettersRefused, DeadLettersUnavailable
 from penstock_consumer.interfaces import DeadLetter
 from penstock_consumer.settings import WorkerSettings
 
@@ -46,6 +46,7 @@ reference too.
 """
 
 _DEADLINE = 20.0  # seconds for a batch's dead letters to be acknowledged
+_REFUSED = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED})
 _KEY_IN_REFERENCE = 4096
 _COUNT = 9  # digits of a number of attempts
 _MESSAGE = 2048  # characters of a cause's text
@@ -153,12 +154,23 @@ class KafkaDeadLetters:
         left = producer.flush(max(0.1, deadline - time.monotonic()))
         if failures or left:
             self._discard(producer)
+            self._refuse(failures)
             raise DeadLettersUnavailable(
                 "the dead-letter topic did not acknowledge: "
                 + (failures[0].str() if failures else f"{left} records are still under way")
                 + ". Nothing is committed before it does; check that the topic exists and may be written to"
             )
         return too_large
+
+    def _refuse(self, failures: Sequence[KafkaError]) -> None:
+        for error in failures:
+            if error.code() in _REFUSED:
+                topics = ", ".join(map(self._settings.dead_letter_topic, self._settings.topics))
+                raise DeadLettersRefused(
+                    f"Kafka refuses the worker's dead letters: {error.str()}. Nothing was committed. "
+                    f"Grant WRITE and DESCRIBE on {topics} (and IDEMPOTENT_WRITE on the cluster, before "
+                    "Kafka 3.0), then start the worker again"
+                )
 
     def _produce(
         self, producer: Producer, letter: DeadLetter, settled: object, deadline: float, *, as_reference: bool

@@ -115,7 +115,7 @@ class Engine:
         self._stopping = True
 
     async def run(self) -> None:
-        """Ingest until `stop`. Raises `SinkFailed`, `PoisonFlood`, `SourceFailed`."""
+        """Ingest until `stop`. Raises `SinkFailed`, `PoisonFlood`, `SourceFailed`, `DeadLettersRefused`."""
         self._start_writer()
         try:
             await self._source.start(self)
@@ -219,13 +219,15 @@ class Engine:
             try:
                 await rejects.send_undecoded()
                 result = await self._sink.write(batch.rows, reject=rejects.send_rejected)
-            except (SinkUnavailable, DeadLettersUnavailable) as error:
-                if isinstance(error, SinkUnavailable):
-                    self._health.database_up = False
-                    self._metrics.database_failed(error.sqlstate)
+            except SinkUnavailable as error:
+                self._health.database_up = False
+                self._metrics.database_failed(error.sqlstate)
                 await self._wait_to_retry("write", backoff, error)
+            except DeadLettersUnavailable as error:
+                self._health.dead_letters_up = False
+                await self._wait_to_retry("dead_letters", backoff, error)
             else:
-                self._health.database_up = True
+                self._health.database_up = self._health.dead_letters_up = True
                 self._metrics.write_seconds.observe(self._clock.monotonic() - started)
                 return result
 

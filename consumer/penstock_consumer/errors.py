@@ -6,6 +6,7 @@ others end the worker, and their message says what to do before it is started ag
 
 __all__ = [
     "ConsumerError",
+    "DeadLettersRefused",
     "DeadLettersUnavailable",
     "PoisonFlood",
     "RecordEndsProcess",
@@ -32,6 +33,12 @@ class SourceUnavailable(Unavailable):
 
 class DeadLettersUnavailable(Unavailable):
     """The dead-letter topic did not acknowledge. Nothing is committed; the batch is tried again."""
+
+
+class DeadLettersRefused(ConsumerError):
+    """Kafka does not let this client write to a dead-letter topic: no record is at fault, and waiting does
+    not help. Nothing of the batch was committed. Grant WRITE, then start the worker again.
+    """
 
 
 class SourceFailed(ConsumerError):

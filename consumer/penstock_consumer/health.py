@@ -18,6 +18,7 @@ class WorkerHealth:
         """Whether the group has answered; a worker beyond the number of partitions is ready with none."""
         self.database_up = False
         self.registry_up = True
+        self.dead_letters_up = True
         self.stopped: tuple[str, ...] = ()
         """Partitions, as topic:partition, that wait for an operator."""
 
@@ -40,6 +41,8 @@ class WorkerHealth:
             return "PostgreSQL does not take batches"
         if not self.registry_up:
             return "the schema registry does not answer"
+        if not self.dead_letters_up:
+            return "the dead-letter topic takes no records, so batches with bad ones wait"
         if self.stopped:
             return f"offsets were lost; waiting for an operator: {', '.join(self.stopped)}"
         return None

@@ -159,7 +159,9 @@ class DeadLetterSink(Protocol):
     """Where records go that cannot be stored."""
 
     async def send(self, letters: Sequence[DeadLetter]) -> None:
-        """Returns once all are acknowledged. Raises `DeadLettersUnavailable`."""
+        """Returns once all are acknowledged. Raises `DeadLettersUnavailable`, or `DeadLettersRefused` where
+        no attempt can help.
+        """
 
 
 class RecordDecoder(Protocol):

@@ -163,6 +163,11 @@ async def _existing(admin: AdminClient, names: Sequence[str]) -> set[str]:
             await _answer(future)
             found.add(name)
         except KafkaException as error:
+            if error.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                raise TopicMismatch(
+                    f"Kafka does not let this login see the topic {name}. Grant DESCRIBE on it, with READ on "
+                    "a topic that is ingested and WRITE on a dead-letter topic, or correct the credentials"
+                ) from error
             _unless(error, KafkaError.UNKNOWN_TOPIC_OR_PART)
     return found
 

@@ -50,6 +50,7 @@ CODES: dict[str, ExitCode] = {
     "penstock_consumer.errors.Unavailable": ExitCode.UNAVAILABLE,
     "penstock_consumer.errors.SourceFailed": ExitCode.REFUSED,
     "penstock_consumer.errors.SinkFailed": ExitCode.REFUSED,
+    "penstock_consumer.errors.DeadLettersRefused": ExitCode.REFUSED,
     "penstock_consumer.errors.TopicMismatch": ExitCode.REFUSED,
     "penstock_consumer.errors.ConsumerError": ExitCode.FAILED,
     # What a library let through: still no fault of ours where a server is away or says no.

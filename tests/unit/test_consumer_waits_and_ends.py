@@ -3,7 +3,7 @@
 import pytest
 
 from fixtures.worker_fakes import Bench, at
-from penstock_consumer.errors import SinkFailed, SourceUnavailable
+from penstock_consumer.errors import DeadLettersUnavailable, SinkFailed, SourceUnavailable
 from penstock_consumer.interfaces import Listener, PartitionState, TopicPartition
 from penstock_schemas.errors import RegistryUnavailable
 from penstock_store.errors import FenceLost, SinkBroken, TopicRecreated
@@ -65,3 +65,19 @@ async def test_a_broker_that_is_away_says_nothing_about_postgresql() -> None:
     bench.source.inspect = no_answer  # type: ignore[method-assign, assignment]
     await bench.run(lambda: bench.metric("retries_total", operation="claim") > 2)
     assert bench.health.ready() == "PostgreSQL does not take batches", "it was never asked"
+
+
+async def test_a_dead_letter_topic_that_takes_nothing_shows_in_readiness() -> None:
+    bench = Bench()
+    bench.source.put(b"bad")
+    bench.dead_letters.failures.extend(DeadLettersUnavailable("not acknowledged") for _ in range(5))
+    said: set[str | None] = set()
+
+    def ingested() -> bool:
+        said.add(bench.health.ready())
+        return bench.position() == 1
+
+    await bench.run(ingested)
+    assert "the dead-letter topic takes no records, so batches with bad ones wait" in said
+    assert bench.health.ready() is None
+    assert bench.metric("retries_total", operation="dead_letters") == 5
