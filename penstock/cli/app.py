@@ -1,6 +1,8 @@
 """The application: global options, the commands of every module, and what ends the process."""
 
 import importlib
+import os
+import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from inspect import cleandoc
@@ -96,9 +98,22 @@ def _unwrap(app: typer.Typer) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command (`sys.argv` by default) and return its exit code."""
+    code = _run(arguments)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = ExitCode.PIPE
+    if code == ExitCode.PIPE:  # what is left of the output goes nowhere, lest the interpreter's end complains
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         build()(args=arguments, prog_name="penstock")
     except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # which Typer turns into a plain 1
+            return ExitCode.PIPE
         return end.code if isinstance(end.code, int) else ExitCode.OK if end.code is None else ExitCode.FAILED
     except (Exception, KeyboardInterrupt) as error:
         return report(error)

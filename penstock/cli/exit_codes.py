@@ -18,6 +18,7 @@ class ExitCode(IntEnum):
     LOSS = 7
     INTERNAL = 70
     INTERRUPTED = 130
+    PIPE = 141
 
     @property
     def meaning(self) -> str:
@@ -37,4 +38,5 @@ _MEANINGS = {
     ExitCode.LOSS: "Kafka lost records before they were ingested; an operator must decide.",
     ExitCode.INTERNAL: "A fault in Penstock itself; please report the traceback on stderr.",
     ExitCode.INTERRUPTED: "Interrupted from the keyboard.",
+    ExitCode.PIPE: "Whoever read the output stopped reading, as `head` does.",
 }

@@ -364,3 +364,18 @@ def test_an_interruption_while_the_commands_are_imported_is_no_fault(
         main()
     assert ended.value.code == ExitCode.INTERRUPTED
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["config", "show"]])
+def test_who_stops_reading_ends_a_command_quietly(arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run(
+        [sys.executable, "-m", "penstock", *arguments],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        timeout=60,
+        check=False,
+    )
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (ExitCode.PIPE, b"")
