@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import random
 import re
 import signal
@@ -125,6 +126,7 @@ class Rig:
             "PENSTOCK_KAFKA_CONFIG": json.dumps(_GROUP),
             "PENSTOCK_LOG_FORMAT": "json",
             "PENSTOCK_TIMEOUT_SECONDS": "5",
+            "CHAOS_PARENT": str(os.getpid()),
             "CHAOS_POINT": point,
             "CHAOS_ACTION": action,
             "CHAOS_AFTER": str(after),

@@ -2,11 +2,13 @@
 
 CHAOS_POINT names it, CHAOS_ACTION says `kill` (SIGKILL) or `stop` (SIGSTOP), CHAOS_AFTER how often the point
 is passed before; it counts from the first batch that this process commits. CHAOS_SINK (JSON) replaces
-settings of the sink. Calls to PostgreSQL that outlast their deadline are told on stderr.
+settings of the sink. It ends with the process CHAOS_PARENT, which started it. Calls to PostgreSQL that
+outlast their deadline are told on stderr.
 """
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import json
 import os
@@ -104,7 +106,18 @@ def _replace(owner: Any, name: str, new: Callable[..., Any]) -> None:
     setattr(owner, name, new)
 
 
+def _end_with(parent: int) -> None:
+    """Linux kills this process with the one that started it, also while it is stopped: nobody else would."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it was ended before
+        sys.exit("chaos: whoever started this is gone")
+
+
+_PR_SET_PDEATHSIG = 1
+
+
 if __name__ == "__main__":
+    _end_with(int(os.environ["CHAOS_PARENT"]))
     point = os.environ.get("CHAOS_POINT", "")
     assert point in ("", *POINTS), f"no such point: {point}"
     if point:
