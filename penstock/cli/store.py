@@ -35,7 +35,7 @@ def _copy(
         typer.Option(
             "--from",
             metavar="STORE",
-            help="file:DIR, postgresql://…, postgresql (the settings' own), NAME:key=value",
+            help="file:DIR, postgresql://…, NAME:key=value, or a NAME alone: as configured.",
         ),
     ],
     target: Annotated[

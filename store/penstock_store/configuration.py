@@ -114,13 +114,16 @@ def event_store_from_config(
 
 
 def read_configuration(
-    document: Mapping[str, Any], environ: Mapping[str, str], *, file: str = FILE
+    document: Mapping[str, Any], environ: Mapping[str, str], *, file: str = FILE, named: str | None = None
 ) -> Configuration:
-    """From the whole of a TOML document, and the environment. Raises nothing: see `Configuration.faults`."""
+    """From the whole of a TOML document, and the environment. Raises nothing: see `Configuration.faults`.
+
+    `named`: a backend, whichever of them is chosen there.
+    """
     table = document.get("event_store", {})
     if not isinstance(table, dict):
         return Configuration(None, [], [Fault("event_store", file, "must be a table, [event_store]")])
-    backend = _backend(table, environ, file)
+    backend = _backend(table, environ, file) if named is None else Setting("backend", named, "its name")
     names = same_backend(backend.value) if backend is not None and isinstance(backend.value, str) else []
     faults = list(_other_tables(table, names, file))
     if backend is None:

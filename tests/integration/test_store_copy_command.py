@@ -70,3 +70,41 @@ def test_a_wrong_place_is_refused_in_words(
     assert ended.returncode == code, ended.stderr
     assert said in " ".join(ended.stderr.split())
     assert "Traceback" not in ended.stderr
+
+
+async def test_a_backend_named_alone_is_the_configured_one(
+    tmp_path: Path, database: Database, other_database: Database, run_penstock: RunPenstock
+) -> None:
+    await _fill(tmp_path / "here", 30)
+    (tmp_path / "penstock.toml").write_text(
+        f'worker_database_url = "{other_database.writer_url}"\n'
+        '[event_store]\nbackend = "file"\n'
+        '[event_store.file]\ndirectory = "here"\n'
+        f'[event_store.postgresql]\ndsn = "{database.writer_url}"\nstream_chunk = 10\n'
+    )
+    done = run_penstock({}, "store", "copy", "--from", "file", "--to", "postgres", "--verify")
+    assert done.returncode == 0, done.stderr
+    assert "30 events copied" in done.stdout
+    async with create_event_store("postgresql", dsn=database.writer_url) as store:
+        assert (await store.get_metrics()).events >= 0
+        assert len((await store.get_events()).events) == 30
+    environment = {"PENSTOCK_EVENT_STORE_FILE_DIRECTORY": "there"}
+    (tmp_path / "there").mkdir()
+    other = run_penstock(environment, "store", "copy", "--from", "postgresql", "--to", "file", "--json")
+    assert json.loads(other.stdout)["to"] == "file:there"
+    assert json.loads(other.stdout)["copied"]["stored"] == 30
+
+
+def test_a_wrong_table_of_the_store_named_is_refused_in_words(
+    tmp_path: Path, run_penstock: RunPenstock
+) -> None:
+    (tmp_path / "penstock.toml").write_text('[event_store.file]\ndirectory = "e"\nmax_sise = 5\n')
+    ended = run_penstock({}, "store", "copy", "--from", "file", "--to", "file:b")
+    assert ended.returncode == 3
+    assert "max_sise" in ended.stderr
+    assert "did you mean max_size?" in " ".join(ended.stderr.split())
+    (tmp_path / "penstock.toml").unlink()
+    (tmp_path / "a").mkdir()
+    missing = run_penstock({}, "store", "copy", "--from", "file:a", "--to", "kurrentdb")
+    assert missing.returncode == 3
+    assert "event_store.kurrentdb.uri" in missing.stderr
