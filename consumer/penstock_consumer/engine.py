@@ -54,6 +54,7 @@ __all__ = ["Engine"]
 log = structlog.get_logger(__name__)
 
 _KEEP_ALIVE = 0.25  # seconds of one poll while partitions are held: bounds how late they flow again
+_DRAIN_SHARE = 0.75  # of the grace period; the rest is for claims and the group
 _CANCEL = 5.0  # seconds for a cancelled write to let go; if it does not, the fence answers for it
 
 
@@ -125,7 +126,7 @@ class Engine:
                 await self._check_topics()
                 await self._flow(await self._assignment.claim_due())
                 await self._take_some()
-            await self._drain(self._settings.grace)
+            await self._drain(self._settings.grace * _DRAIN_SHARE)
         except SinkBroken as error:
             raise SinkFailed(str(error)) from error
         finally:
