@@ -49,7 +49,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, penstock, pg_temp AS $$
         SELECT FROM sha256(convert_to(_value, 'UTF8')) AS hash
         CROSS JOIN unnest(ARRAY[1, 4, 16, 64, 256, 1024, 4096, 16384, 65536]) AS size
         JOIN prints p ON p.kind = _kind AND p.blocks = size AND p.leaf = _leaf
-            AND p.block = (get_byte(hash, 2) << 8 | get_byte(hash, 3)) & (size - 1)
+            AND p.block = ((get_byte(hash, 2) << 8) | get_byte(hash, 3)) & (size - 1)
         WHERE position(substr(hash, 5, 3) IN p.prints) > 0)
 $$;
 
@@ -72,7 +72,7 @@ RETURN sha256(convert_to(_tenant || chr(10) || _key, 'UTF8'));
 
 CREATE FUNCTION penstock.key_block(_hash bytea, _blocks integer) RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN (get_byte(_hash, 0) << 16 | get_byte(_hash, 1) << 8 | get_byte(_hash, 2)) & (_blocks - 1);
+RETURN ((get_byte(_hash, 0) << 16) | (get_byte(_hash, 1) << 8) | get_byte(_hash, 2)) & (_blocks - 1);
 
 CREATE FUNCTION penstock.take_key_prints(_leaf text, _rows bigint) RETURNS integer
 LANGUAGE plpgsql SET search_path = pg_catalog, penstock, pg_temp AS $$
