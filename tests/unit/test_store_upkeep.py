@@ -48,3 +48,31 @@ async def test_a_settled_upkeep_tries_nothing_more(monkeypatch: pytest.MonkeyPat
     asyncio.get_running_loop().call_later(0.05, later.set)
     await later.wait()
     assert marks.tries == tried
+
+
+async def test_a_roll_that_could_not_pass_is_not_tried_with_every_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While it waits for a batch that does not end, all others wait behind it."""
+    marks, rolls = Marks(0), list[float]()
+
+    async def roll() -> None:
+        rolls.append(asyncio.get_running_loop().time())
+        if len(rolls) == 1:
+            raise SinkUnavailable("lock timeout")
+
+    upkeep = Upkeep(marks.publish, roll)
+
+    async def batch() -> None:
+        upkeep.ask(roll_due=True)
+        await upkeep.settle(5)
+
+    await batch()
+    await batch()
+    assert len(rolls) == 1
+    monkeypatch.setattr(_upkeep, "_ROLL_AGAIN_SECONDS", 0.0)
+    upkeep = Upkeep(marks.publish, roll)
+    rolls.clear()
+    for _ in range(3):
+        await batch()
+    assert len(rolls) == 3

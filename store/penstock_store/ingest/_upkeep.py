@@ -16,6 +16,9 @@ __all__ = ["Upkeep"]
 _log = structlog.get_logger(__name__)
 
 _AGAIN_SECONDS = 5.0
+_ROLL_AGAIN_SECONDS = 60.0
+"""A roll that waits for a batch of a worker that is stopped keeps everybody else's batches waiting for the
+ten seconds of its lock_timeout: not more often than this, until a claim ends the stopped one."""
 
 
 class Upkeep:
@@ -29,6 +32,7 @@ class Upkeep:
         self._task: asyncio.Task[None] | None = None
         self._wanted = False
         self._roll_due = False
+        self._roll_after = 0.0
         self._again: asyncio.TimerHandle | None = None
 
     def ask(self, *, roll_due: bool = False) -> None:
@@ -46,11 +50,19 @@ class Upkeep:
                 await self._publish()
                 if self._roll_due:
                     self._roll_due = False
-                    await self._roll()
+                    await self._roll_now()
             except StoreError as error:
                 _log.warning("upkeep_failed", error=str(error))
                 self._again = asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self.ask)
                 return
+
+    async def _roll_now(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now < self._roll_after:
+            return
+        self._roll_after = now + _ROLL_AGAIN_SECONDS
+        await self._roll()
+        self._roll_after = 0.0
 
     async def settle(self, seconds: float) -> None:
         """Wait for what was asked for, then give it up."""
