@@ -134,6 +134,37 @@ async def test_time_ordered_pages_read_no_more_than_they_return(history: History
             assert not [line for line in plan.splitlines() if re.search(r"-> +Sort ", line)], plan
 
 
+_COPIES = """
+INSERT INTO penstock.{leaf} (sequence, recorded_at, event_id, event_type, occurred_at, entity_id, tenant_id,
+    correlation_id, schema_version, idempotency_key, content_hash, payload, metadata)
+SELECT nextval('penstock.event_sequence'), recorded_at, gen_random_uuid(), event_type, occurred_at, entity_id,
+    tenant_id, correlation_id, schema_version, 'copy-' || n, content_hash, payload, metadata
+FROM penstock.{leaf}, generate_series(1, 30000) AS n
+"""
+
+
+async def test_a_chunk_is_read_without_sorting_its_partition_whatever_statistics_there_are(
+    history: History, plans: Plans
+) -> None:
+    """Just written, or just closed: a stream sorted all of the partition for each chunk until autovacuum
+    came.
+    """
+    await history.start()
+    leaf = await history.connection.fetchval("SELECT name FROM penstock.partitions WHERE state = 'current'")
+    await history.connection.execute(f"ALTER TABLE penstock.{leaf} SET (autovacuum_enabled = false)")
+    await history.append([_spread_event(1)])
+    await history.connection.execute(_COPIES.format(leaf=leaf))
+    for state in ("current", "sealed"):
+        if state == "sealed":
+            await history.roll()
+        scan, _ceiling = await plans.store._scan(QueryOptions(after_sequence=500), chunk=100, limit=None)
+        statement = scan.first()
+        assert statement is not None
+        plan = await plans.of(statement)
+        assert f"Index Scan using {leaf}_sequence" in plan, f"{state}: {plan}"
+        assert not re.search(r"-> +Sort ", plan), f"{state}: {plan}"
+
+
 @pytest.fixture
 async def many(history: History) -> History:
     """Sixty sealed partitions of a few events each, and a current one."""
