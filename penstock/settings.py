@@ -25,6 +25,7 @@ from pydantic_settings import (
 from penstock._stack_file import stack_values
 from penstock.errors import SettingsError
 from penstock.redaction import redact, redact_config
+from penstock_store.leaf_indexes import chosen_indexes
 
 __all__ = [
     "FILE",
@@ -107,6 +108,10 @@ class Settings(BaseSettings):
     dedupe_window_hours: float = Field(
         default=24.0, gt=0, le=24 * 366, description="a key is stored once within it"
     )
+    indexes: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_split)] = Field(
+        default=None,
+        description="of partitions to come: full, lean or some, comma separated; unset: as they are",
+    )
     retain_days: float | None = Field(
         default=None, gt=0, description="drop whole partitions older than this; unset: never"
     )
@@ -136,6 +141,11 @@ class Settings(BaseSettings):
         if not separator or scheme not in ("postgresql", "postgres", "postgresql+asyncpg"):
             raise ValueError("must be a URL that starts with postgresql://")
         return SecretStr(f"postgresql://{rest}")  # asyncpg and libpq refuse SQLAlchemy's spelling
+
+    @field_validator("indexes")
+    @classmethod
+    def _known_indexes(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if value is None else chosen_indexes(value)
 
     @field_validator("schema_registry_url")
     @classmethod

@@ -6,7 +6,7 @@ import typer
 
 from penstock.cli.exit_codes import ExitCode
 from penstock.cli.options import DatabaseOption, StackOption
-from penstock.settings import load_settings
+from penstock.settings import Settings, load_settings
 
 __all__ = ["register"]
 
@@ -23,8 +23,13 @@ def register(app: typer.Typer) -> None:
 # The functions import the store themselves: SQLAlchemy and Alembic take longer than all the rest.
 
 
-def _owner(database_url: str | None, stack: str | None) -> str:
-    return load_settings(database_url=database_url, stack=stack).database()
+def _settings(context: typer.Context) -> Settings:
+    database_url, stack = context.obj
+    return load_settings(database_url=database_url, stack=stack)
+
+
+def _owner(context: typer.Context) -> str:
+    return _settings(context).database()
 
 
 @_migrate.callback()
@@ -54,11 +59,12 @@ def _up(
     context: typer.Context,
     revision: Annotated[str, typer.Option(help="Revision to reach.")] = "head",
 ) -> None:
-    """Upgrade to the newest revision; does nothing where it is reached."""
+    """Upgrade to the newest revision, and give partitions to come the indexes that the settings name."""
     from penstock_store import migrations
     from penstock_store.dsn import redact_dsn
 
-    dsn = _owner(*context.obj)
+    settings = _settings(context)
+    dsn = settings.database()
     before = migrations.current(dsn)
     migrations.upgrade(dsn, revision)
     after = migrations.current(dsn)
@@ -66,6 +72,9 @@ def _up(
     typer.echo(
         f"{place} is at {after} already." if before == after else f"{place}: {before or 'empty'} → {after}."
     )
+    if settings.indexes is not None and settings.indexes != (had := migrations.indexes(dsn)):
+        migrations.set_indexes(dsn, settings.indexes)
+        typer.echo(f"Partitions made from now on: {','.join(had)} → {','.join(settings.indexes)} indexes.")
 
 
 @_migrate.command("down")
@@ -78,7 +87,7 @@ def _down(
     from penstock_store import migrations
     from penstock_store.dsn import redact_dsn
 
-    dsn = _owner(*context.obj)
+    dsn = _owner(context)
     if revision == "base" and not yes:
         typer.confirm(f"This removes every event in {redact_dsn(dsn)}. Go on?", abort=True, err=True)
     migrations.downgrade(dsn, revision)
@@ -90,7 +99,7 @@ def _current(context: typer.Context) -> None:
     """Print the revision that the database is at, and the newest one."""
     from penstock_store import migrations
 
-    typer.echo(f"{migrations.current(_owner(*context.obj)) or 'none'} (newest: {migrations.head()})")
+    typer.echo(f"{migrations.current(_owner(context)) or 'none'} (newest: {migrations.head()})")
 
 
 @_migrate.command("indexes")
@@ -101,13 +110,20 @@ def _indexes(
         typer.Argument(metavar="[full|lean|LIST]", help="A list is like `time,entity`. Without it: show."),
     ] = None,
 ) -> None:
-    """Show or choose the secondary indexes of partitions made from now on; existing ones keep theirs."""
+    """Show or choose the secondary indexes of partitions made from now on; existing ones keep theirs. The
+    setting `indexes` chooses them for good: each `penstock migrate` sees to it.
+    """
     from penstock_store import migrations
 
-    dsn = _owner(*context.obj)
+    settings = _settings(context)
+    dsn = settings.database()
     if wanted is not None:
         migrations.set_indexes(dsn, wanted.split(","))
-    typer.echo(",".join(migrations.indexes(dsn)))
+    chosen = migrations.indexes(dsn)
+    typer.echo(",".join(chosen))
+    if settings.indexes not in (None, chosen):
+        said = ",".join(settings.indexes or ())
+        typer.echo(f"The setting indexes says {said}: `penstock migrate` brings that back.", err=True)
 
 
 @_migrate.command("check")
@@ -115,6 +131,6 @@ def _check(context: typer.Context) -> None:
     """Exit 0 where the database is at the newest revision and equals the declared tables, else 6."""
     from penstock_store import migrations
 
-    migrations.check(_owner(*context.obj))
+    migrations.check(_owner(context))
     typer.echo(f"At {migrations.head()}, and equal to the declared tables.")
     raise typer.Exit(ExitCode.OK)

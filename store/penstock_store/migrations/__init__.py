@@ -28,6 +28,7 @@ from sqlalchemy.pool import NullPool
 from penstock_store.driver import DRIVER_ERRORS
 from penstock_store.dsn import normalise_dsn, redact_dsn
 from penstock_store.errors import MigrationError
+from penstock_store.leaf_indexes import chosen_indexes
 from penstock_store.schema import SCHEMA
 
 __all__ = ["check", "current", "downgrade", "head", "indexes", "offline_sql", "set_indexes", "upgrade"]
@@ -36,7 +37,6 @@ _Result = TypeVar("_Result")
 # Alembic keeps the present context in module globals.
 _ONE_AT_A_TIME = Lock()
 _CONNECT_SECONDS = 10.0
-INDEXES = ("time", "type", "correlation", "entity", "actor", "payload", "tags")
 _INDEXES = "SELECT leaf_indexes FROM penstock.settings"
 _SET_INDEXES = "UPDATE penstock.settings SET leaf_indexes = :wanted"
 # A migration must not queue for ever behind a long read, with every writer waiting behind it.
@@ -93,13 +93,11 @@ def set_indexes(dsn: str, wanted: Sequence[str]) -> None:
 
     Raises MigrationError.
     """
-    unknown = sorted(set(wanted) - set(INDEXES)) if wanted not in (["full"], ["lean"]) else []
-    if unknown or not wanted:
-        raise MigrationError(
-            f"there is no index {', '.join(unknown) or 'named'}: give full, lean, or a list of"
-            f" {', '.join(INDEXES)}"
-        )
-    _run(dsn, lambda connection: connection.execute(text(_SET_INDEXES), {"wanted": sorted(set(wanted))}))
+    try:
+        chosen = chosen_indexes(wanted)
+    except ValueError as error:
+        raise MigrationError(str(error)) from error
+    _run(dsn, lambda connection: connection.execute(text(_SET_INDEXES), {"wanted": list(chosen)}))
 
 
 def _config(connection: Connection | None) -> Config:
