@@ -51,3 +51,18 @@ def past(
         await connection.execute("SELECT penstock.publish()")
 
     return fill
+
+
+def unpartitioned(rows: int, *, random_keys: bool = False) -> Callable[[asyncpg.Connection], Awaitable[None]]:
+    """What fills the current partition, which will hold all there is: one table, however much history."""
+
+    async def fill(connection: asyncpg.Connection) -> None:
+        await connection.execute("SELECT penstock.ensure_partitions(1), penstock.roll()")
+        leaf, lower = await connection.fetchrow(
+            "SELECT name, lower FROM penstock.partitions WHERE state = 'current'"
+        )
+        await connection.execute(_FILL.format(leaf=leaf), 1, rows, lower, random_keys)
+        await connection.execute("SELECT setval('penstock.event_sequence', $1)", rows)
+        await connection.execute("SELECT penstock.publish()")
+
+    return fill

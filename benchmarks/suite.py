@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.alternatives import measure_alternatives
 from benchmarks.events import Load
-from benchmarks.history import past
+from benchmarks.history import past, unpartitioned
 from benchmarks.latency import measure_latency
 from benchmarks.parts import measure_parts
 from benchmarks.pipeline import Case, Round, measure_round
@@ -36,7 +36,7 @@ GROUPS = {
     "queries": "p95 of the typical queries",
     "alternatives": "executemany, unnest, staging + ON CONFLICT beside the limit",
     "shapes": "payload sizes, event types, random keys, 50 % duplicates (only with --full)",
-    "growth": "the worker behind 1 and 10 million stored events (only with --full)",
+    "growth": "the worker behind 1 and 10 million stored events, partitioned or not (only with --full)",
 }
 LONG = ("shapes", "growth")
 TARGETS = {
@@ -137,22 +137,28 @@ def _shapes(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> No
 
 
 def _growth(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> None:
-    """The same worker behind 1 and 10 million events in 24 closed partitions; keys by time, and by chance."""
+    """The same worker behind 1 and 10 million events in 24 closed partitions, and in its own one: an
+    unpartitioned table; keys by time, and by chance.
+    """
     for name, load in (
         ("growth", Load(count=plan.events)),
         ("growth_random", Load(count=plan.events, random_keys=True)),
     ):
+        chance = load.random_keys
         with servers.topic(load) as topic:
-            cases = {
-                f"{name}_{millions}m": (
-                    topic,
-                    Case(before=past(24, millions * 1_000_000 // 24, random_keys=load.random_keys)),
+            cases = {}
+            for millions in (1, 10):
+                rows = millions * 1_000_000
+                split, whole = (
+                    past(24, rows // 24, random_keys=chance),
+                    unpartitioned(rows, random_keys=chance),
                 )
-                for millions in (1, 10)
-            }
+                cases[f"{name}_{millions}m"] = (topic, Case(before=split))
+                cases[f"{name}_unpartitioned_{millions}m"] = (topic, Case(before=whole))
             rounds = _rounds(servers, plan, log, cases)
         _keep(found, rounds)
-        found["ratios"][name] = _beside(rounds[f"{name}_10m"], rounds[f"{name}_1m"])
+        for case in (name, f"{name}_unpartitioned"):
+            found["ratios"][case] = _beside(rounds[f"{case}_10m"], rounds[f"{case}_1m"])
 
 
 def _parts(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> None:
