@@ -7,27 +7,35 @@ from typing import TYPE_CHECKING
 
 from penstock_consumer.interfaces import DeadLetter, TopicPartition
 from penstock_schemas.rows import row_of
-from penstock_store.ingest import Batch, Outcome, PartitionRef
+from penstock_store.ingest import Batch, Claim, Outcome, PartitionRef
 from penstock_store.ingest.decide import Decision
-from simulation.records import TOPIC, Kind, Log, SimRecord
-from simulation.world import World
+from simulation.records import Kind, Log, SimRecord
+from simulation.world import Process, World
 
 if TYPE_CHECKING:
     from simulation.database import Database
 
 LIMIT = 8  # records of a batch in every simulation
+FEWEST = 8  # bad records before the breaker may trip
+_CONFLICTS = frozenset({"key_conflict", "event_id_taken"})
+
+Place = tuple[str, int, int]
+"""Topic id, partition, offset: names one record for ever."""
 
 
 class Audit:
     """Knows the logs, the letters and every outcome; trusts nothing that the worker says."""
 
-    def __init__(self, world: World, logs: Mapping[TopicPartition, Log]) -> None:
+    def __init__(
+        self, world: World, logs: Mapping[TopicPartition, Log], every: Mapping[tuple[str, int], Log]
+    ) -> None:
         self._world = world
         self._logs = logs
-        self.outcomes: dict[tuple[int, int], Outcome] = {}
-        self.letters: set[tuple[int, int]] = set()
-        self.lost: set[tuple[int, int]] = set()
-        self._last: dict[tuple[int, str], tuple[int, int]] = {}
+        self._every = every
+        self.outcomes: dict[Place, Outcome] = {}
+        self.letters: set[Place] = set()
+        self.lost: set[Place] = set()
+        self._last: dict[tuple[str, int, str], tuple[int, int]] = {}
 
     def refused(self, batch: Batch) -> list[int]:
         """Rows that PostgreSQL does not take."""
@@ -37,17 +45,27 @@ class Audit:
 
     def _record(self, batch: Batch, index: int) -> SimRecord:
         part, offset = batch.origins[index]
-        number = batch.parts[part].claim.ref.partition
-        return self._logs[TopicPartition(TOPIC, number)].records[offset]
+        return self._log(batch.parts[part].claim.ref).records[offset]
 
-    def letter(self, letter: DeadLetter) -> None:
+    def _log(self, ref: PartitionRef) -> Log:
+        return self._every[ref.topic_id, ref.partition]
+
+    def letter(self, letter: DeadLetter, process: Process) -> None:
         """Acknowledged by the dead-letter topic, where only what is bad may go."""
         record = letter.record
         assert isinstance(record, SimRecord)
-        decoding = letter.stage == "VALUE_CONVERTER"
-        if record.kind is Kind.TOMBSTONE or decoding != (record.kind is Kind.POISON):
+        decoding, conflict = letter.stage == "VALUE_CONVERTER", letter.reason in _CONFLICTS
+        if record.kind is Kind.TOMBSTONE or decoding != (record.kind in (Kind.POISON, Kind.KILLER)):
             self._world.violate("one outcome", f"dead-lettered without cause: {record.value()!r}")
-        self.letters.add((record.partition(), record.offset()))
+        if conflict and self._world.conflicts == "report":
+            self._world.violate("one outcome", f"a conflict was to be reported only: {record.value()!r}")
+        if (letter.reason == "ends_process") != (record.kind is Kind.KILLER):
+            self._world.violate("one outcome", f"the wrong cause: {letter.reason} of {record.value()!r}")
+        place = letter.topic_id, record.partition(), record.offset()
+        self.letters.add(place)
+        process.letters.add(place)
+        if process.stops_floods and self._world.flood and len(process.letters) > FEWEST + LIMIT:
+            self._world.violate("flood", f"{process.name} moves the topic into the dead letters")
 
     # ── with every commit ──────────────────────────────────────────────────────────────────────────────────
 
@@ -92,20 +110,22 @@ class Audit:
         self, batch: Batch, number: int, outcomes: dict[int, Outcome], counts: Mapping[Outcome, int]
     ) -> None:
         part = batch.parts[number]
-        partition = part.claim.ref.partition
-        log = self._logs[TopicPartition(TOPIC, partition)]
+        topic_id, partition = part.claim.ref.topic_id, part.claim.ref.partition
+        log = self._log(part.claim.ref)
         tally = dict.fromkeys(Outcome, 0)
         for record in log.between(part.start, part.next_offset):
             outcome = outcomes.get(record.number) or _without_row(record)
             if outcome is None:
                 self._world.violate("nothing lost", f"{partition}@{record.number} was passed over")
                 continue
-            if (partition, record.number) in self.outcomes:
+            place = topic_id, partition, record.number
+            if place in self.outcomes:
                 self._world.violate("one outcome", f"{partition}@{record.number} has a second outcome")
-            needs_letter = outcome in (Outcome.DEAD_LETTERED, Outcome.CONFLICT)
-            if needs_letter and (partition, record.number) not in self.letters:
+            reported = outcome is Outcome.CONFLICT and self._world.conflicts == "report"
+            needs_letter = outcome in (Outcome.DEAD_LETTERED, Outcome.CONFLICT) and not reported
+            if needs_letter and place not in self.letters:
                 self._world.violate("nothing lost", f"{partition}@{record.number} is in no dead letter")
-            self.outcomes[partition, record.number] = outcome
+            self.outcomes[place] = outcome
             tally[outcome] += 1
         if tally != dict(counts):
             self._world.violate("books", f"{partition}: {dict(counts)} are counted, {tally} came")
@@ -113,27 +133,33 @@ class Audit:
     def _check_order(self, batch: Batch, decision: Decision, first: int) -> None:
         for sequence, index in enumerate(decision.store, first):
             record = self._record(batch, index)
-            lane = record.partition(), record.entity
+            part = batch.parts[batch.origins[index][0]]
+            lane = part.claim.ref.topic_id, record.partition(), record.entity
             offset, earlier = self._last.get(lane, (-1, -1))
             if record.offset() <= offset or sequence <= earlier:
                 self._world.violate("order", f"{lane} at {record.offset()} after {offset}")
             self._last[lane] = record.offset(), sequence
 
-    def skipped(self, ref: PartitionRef, first: int, next_offset: int) -> None:
-        """Lost, and accepted by the operator: only what the broker does not have any more."""
-        log = self._logs[TopicPartition(TOPIC, ref.partition)]
-        if next_offset > log.low:
+    def skipped(self, claim: Claim, first: int, next_offset: int, *, adopted: bool) -> None:
+        """Lost, and accepted by the operator: only what the broker does not have any more, or what was there
+        before the group first came, where it was to begin with the latest. It had come before, where it
+        `adopted` the topic as another's successor.
+        """
+        ref, log = claim.ref, self._log(claim.ref)
+        begins = claim.position is None and self._world.start == "latest" and not adopted
+        if next_offset > (log.ended if begins else log.low):
             self._world.violate("nothing lost", f"{ref.partition}: {first} to {next_offset} skipped")
         for record in log.between(first, next_offset):
-            if (ref.partition, record.number) in self.outcomes:
+            place = ref.topic_id, ref.partition, record.number
+            if place in self.outcomes:
                 self._world.violate("one outcome", f"{ref.partition}@{record.number} skipped, was ingested")
-            self.lost.add((ref.partition, record.number))
+            self.lost.add(place)
 
     # ── when all is done ───────────────────────────────────────────────────────────────────────────────────
 
     def done(self, database: Database) -> bool:
         """Every position is behind the last record, or nothing was ever there to begin with."""
-        positions = {where: database.position(where) for where in self._logs}
+        positions = {where: database.position(where, log.topic_id) for where, log in self._logs.items()}
         return all(
             (log.low if positions[where] is None else positions[where]) > log.last
             for where, log in self._logs.items()
@@ -141,22 +167,25 @@ class Audit:
 
     def finish(self, database: Database) -> None:
         for ref, ranges in database.ranges.items():
-            if len(ranges) != 1 or ranges[0].next != database.offsets[ref].position:
+            log, row = self._log(ref), database.row(ref)
+            current = log is self._logs[log.where]
+            if len(ranges) != 1 or (current and ranges[0].next != row.position):
                 self._world.violate("books", f"{ref.partition}: ranges {ranges} and position differ")
             total = sum(sum(found.counts.values()) for found in ranges)
-            if total != sum(partition == ref.partition for partition, _ in self.outcomes):
+            if total != sum(place[:2] == (ref.topic_id, ref.partition) for place in self.outcomes):
                 self._world.violate("books", f"{ref.partition}: {total} outcomes in the books")
-            log = self._logs[TopicPartition(TOPIC, ref.partition)]
+            if not current:  # deleted, and what was not ingested of it with it
+                continue
             for record in log.between(min(ranges[0].first, log.low), log.ended):
                 if ranges[-1].next <= record.number < log.low:
                     break  # expired, and no claim came since that would say so
-                at = ref.partition, record.number
+                at = ref.topic_id, ref.partition, record.number
                 if (at in self.outcomes) == (at in self.lost):
                     self._world.violate("nothing lost", f"{at} is nowhere, or in two places")
 
 
 def _without_row(record: SimRecord) -> Outcome | None:
-    if record.kind is Kind.POISON:
+    if record.kind in (Kind.POISON, Kind.KILLER):
         return Outcome.DEAD_LETTERED
     return Outcome.TOMBSTONE if record.kind is Kind.TOMBSTONE else None
 

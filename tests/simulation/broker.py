@@ -24,10 +24,21 @@ class Broker:
 
     def __init__(self, world: World, partitions: int) -> None:
         self._world = world
-        self.logs = {TopicPartition(TOPIC, n): Log(TopicPartition(TOPIC, n)) for n in range(partitions)}
+        self.topic_id = "t-0"
+        self.every: dict[tuple[str, int], Log] = {}
+        """Those of deleted topics too, by topic id and partition."""
+        self.logs: dict[TopicPartition, Log] = {}
+        self.make_topic(partitions)
         self.owner: dict[TopicPartition, SimSource | None] = dict.fromkeys(self.logs)
         self._going: set[TopicPartition] = set()
         self.members: list[SimSource] = []
+
+    def make_topic(self, partitions: int) -> None:
+        """Anew, where there is one: under its name, with empty logs."""
+        self.topic_id = f"t-{len(self.every) // partitions + 1}"
+        for number in range(partitions):
+            log = Log(TopicPartition(TOPIC, number), self.topic_id)
+            self.logs[log.where] = self.every[self.topic_id, number] = log
 
     def join(self, member: SimSource) -> None:
         if member not in self.members:
@@ -194,11 +205,12 @@ class SimSource:
 
     def _take(self, limit: int) -> list[SimRecord]:
         """Runs of any length, the partitions in any order."""
-        random, found = self._world.random, list[SimRecord]()
+        random, found, damaged = self._world.random, list[SimRecord](), list[TopicPartition]()
         if self._left_over and self._world.hit("straggler"):
             where = random.choice(list(self._left_over))
             position = self._left_over[where]
-            found += list(self._broker.logs[where].between(position, position + 3))[:limit]
+            log = self._broker.logs[where]
+            found += [one for one in log.between(position, position + 3) if one.number != log.damaged][:limit]
         order = [where for where in self.positions if self.positions[where] < self._broker.logs[where].ended]
         random.shuffle(order)
         for where in order:
@@ -212,10 +224,16 @@ class SimSource:
             for record in log.between(position, log.ended):
                 if len(found) >= limit or random.random() < 0.03:
                     break
+                if record.number == log.damaged:  # the client goes on with what is behind it
+                    damaged.append(where)
+                    continue
                 found.append(record)
                 self.positions[where] = record.number + 1
             else:
                 self.positions[where] = log.ended
+        for where in damaged:
+            self._stop(where)
+            self.listener.unreadable(where, "it fails its checksum")
         return found
 
     async def flow(self, starts: Mapping[TopicPartition, int]) -> None:
@@ -233,7 +251,9 @@ class SimSource:
     async def inspect(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, PartitionState]:
         await self._ask("inspect")
         return {
-            where: PartitionState("t-1", self._broker.logs[where].low, self._broker.logs[where].ended)
+            where: PartitionState(
+                self._broker.topic_id, self._broker.logs[where].low, self._broker.logs[where].ended
+            )
             for where in partitions
         }
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from penstock_consumer.interfaces import TopicPartition
-from penstock_store.errors import FenceLost, SinkUnavailable
+from penstock_store.errors import FenceLost, SinkUnavailable, TopicRecreated
 from penstock_store.ingest import Batch, BatchPart, Claim, Outcome, PartitionRef
 from penstock_store.ingest.decide import Decision, Fault, Known, counts, decide
 from simulation.audit import Audit
@@ -36,8 +36,10 @@ class Transaction:
 
 @dataclass
 class Offset:
+    topic_id: str = ""
     epoch: int = 0
     position: int | None = None
+    attempts: int = 0
 
 
 class Range(NamedTuple):
@@ -52,19 +54,25 @@ class Database:
     def __init__(self, world: World, audit: Audit) -> None:
         self._world = world
         self._audit = audit
-        self.offsets: dict[PartitionRef, Offset] = {}
+        self.offsets: dict[int, Offset] = {}
         self.ranges: dict[PartitionRef, list[Range]] = {}
         self.keys: dict[tuple[str, str], bytes] = {}
         self.event_ids: set[bytes] = set()
         self.sequence = 0
-        self._row_locks: dict[PartitionRef, Transaction] = {}
+        self._row_locks: dict[int, Transaction] = {}
         self._key_locks: dict[object, Transaction] = {}
         self._issued: dict[tuple[PartitionRef, int], Process] = {}
         self._given_up: set[tuple[PartitionRef, int]] = set()
+        self._adopted: set[PartitionRef] = set()
 
-    def position(self, where: TopicPartition) -> int | None:
-        offset = self.offsets.get(PartitionRef("cluster", where.topic, "t-1", where.partition))
-        return offset.position if offset else None
+    def position(self, where: TopicPartition, topic_id: str = "") -> int | None:
+        """Of that topic alone, where its id is given."""
+        offset = self.offsets.get(where.partition)
+        return offset.position if offset and topic_id in ("", offset.topic_id) else None
+
+    def row(self, ref: PartitionRef) -> Offset:
+        """Of the topic's namesake too, as the table's key has no topic id."""
+        return self.offsets.get(ref.partition, Offset())
 
     # ── transactions ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -80,7 +88,7 @@ class Database:
         """Committed, rolled back or put out: whoever waits goes on."""
         tx.alive = False
         for ref in tx.refs:
-            self._row_locks.pop(ref, None)
+            self._row_locks.pop(ref.partition, None)
         for key in tx.keys:
             self._key_locks.pop(key, None)
         tx.refs, tx.keys = [], []
@@ -97,19 +105,26 @@ class Database:
         done, _ = await asyncio.wait({waiting}, timeout=seconds)
         return bool(done)
 
+    async def _until_free(self, ref: PartitionRef) -> None:
+        while (holder := self._row_locks.get(ref.partition)) is not None:
+            if not await self._until_ended(holder, _LOCK):
+                raise SinkUnavailable("waited too long for a row lock")
+
     def fence_holds(self, part: BatchPart) -> bool:
-        offset = self.offsets.get(part.claim.ref, Offset())
-        return offset.epoch == part.claim.epoch and offset.position == part.expected
+        offset = self.row(part.claim.ref)
+        return (
+            offset.topic_id == part.claim.ref.topic_id
+            and offset.epoch == part.claim.epoch
+            and offset.position == part.expected
+        )
 
     async def fence(self, tx: Transaction, parts: Sequence[BatchPart]) -> None:
         for part in sorted(parts, key=lambda part: part.claim.ref):
             ref = part.claim.ref
-            while (holder := self._row_locks.get(ref)) is not None:
-                if not await self._until_ended(holder, _LOCK):
-                    raise SinkUnavailable("waited too long for a row lock")
+            await self._until_free(ref)
             if not tx.alive:
                 raise SinkUnavailable("terminated by an administrator")
-            self._row_locks[ref] = tx
+            self._row_locks[ref.partition] = tx
             tx.refs.append(ref)
         lost = [part.claim.ref for part in parts if not self.fence_holds(part)]
         if lost:
@@ -119,7 +134,7 @@ class Database:
     def _check_cause(self, parts: Sequence[BatchPart]) -> None:
         """While its claim holds a worker alone moves the position, so it has to know it."""
         for part in parts:
-            offset = self.offsets[part.claim.ref]
+            offset = self.row(part.claim.ref)
             if offset.epoch == part.claim.epoch and offset.position not in (part.expected, part.next_offset):
                 self._world.violate("fence", f"{part.expected} expected, {offset.position} is our own doing")
 
@@ -164,7 +179,7 @@ class Database:
             "COMMIT", tx.process.name, [(p.claim.ref.partition, p.next_offset) for p in batch.parts]
         )
         for part in batch.parts:
-            offset = self.offsets[part.claim.ref]
+            offset = self.row(part.claim.ref)
             if (offset.epoch, offset.position) != (part.claim.epoch, part.expected):
                 self._world.violate("zombies", f"{tx.process.name} wrote {part.claim.ref.partition} unfenced")
         found = counts(batch, decision)
@@ -173,9 +188,13 @@ class Database:
             self.keys[batch.keys[index]] = batch.hashes[index]
             self.event_ids.add(batch.event_ids[index])
         for part, count in zip(batch.parts, found, strict=True):
-            self.offsets[part.claim.ref].position = part.next_offset
+            self._move(part.claim.ref, part.next_offset)
             self._add_range(part, dict(count))
         self.end(tx)
+
+    def _move(self, ref: PartitionRef, position: int) -> None:
+        offset = self.row(ref)
+        offset.position, offset.attempts = position, 0
 
     def _add_range(self, part: BatchPart, count: dict[Outcome, int]) -> None:
         ranges = self.ranges.setdefault(part.claim.ref, [])
@@ -190,9 +209,9 @@ class Database:
         tx = self.begin(process, [part])
         try:
             await self.fence(tx, [part])
-            self._audit.skipped(claim.ref, first, next_offset)
+            self._audit.skipped(claim, first, next_offset, adopted=claim.ref in self._adopted)
             self._world.note("SKIP", process.name, claim.ref.partition, first, next_offset)
-            self.offsets[claim.ref].position = next_offset
+            self._move(claim.ref, next_offset)
             self._add_range(part, dict.fromkeys(Outcome, 0))
         finally:
             self.end(tx)
@@ -218,10 +237,9 @@ class Database:
     def committed_before(self, batch: Batch) -> list[dict[Outcome, int]] | None:
         found = []
         for part in batch.parts:
-            offset, ranges = self.offsets.get(part.claim.ref), self.ranges.get(part.claim.ref)
+            offset, ranges = self.row(part.claim.ref), self.ranges.get(part.claim.ref)
             if (
-                offset is None
-                or not ranges
+                not ranges
                 or (offset.epoch, offset.position) != (part.claim.epoch, part.next_offset)
                 or (ranges[-1].next, ranges[-1].last_start) != (part.next_offset, part.start)
             ):
@@ -234,25 +252,61 @@ class Database:
     async def claim(
         self, process: Process, refs: Sequence[PartitionRef], patience: float
     ) -> dict[PartitionRef, Claim]:
+        others = {
+            ref: row.topic_id for ref in refs if (row := self.row(ref)).topic_id not in ("", ref.topic_id)
+        }
+        if others:
+            raise TopicRecreated(others)
         for ref in refs:
-            while (holder := self._row_locks.get(ref)) is not None:
+            while (holder := self._row_locks.get(ref.partition)) is not None:
                 if not await self._until_ended(holder, patience):
                     self._world.note("terminate", holder.process.name)
                     self.end(holder)
         claims = {}
         for ref in refs:
-            holder = self._row_locks.get(ref)
+            holder = self._row_locks.get(ref.partition)
             if holder is not None:
                 self.end(holder)
-            offset = self.offsets.setdefault(ref, Offset())
+            offset = self.offsets.setdefault(ref.partition, Offset(ref.topic_id))
+            if offset.topic_id != ref.topic_id:  # since it was looked at: nothing is returned of this one
+                continue
             offset.epoch += 1
+            offset.attempts += 1
             self._issued[ref, offset.epoch] = process
             self._world.note("claim", process.name, ref.partition, offset.epoch, offset.position)
-            claims[ref] = Claim(group_id="g", ref=ref, epoch=offset.epoch, position=offset.position)
+            claims[ref] = Claim(
+                group_id="g",
+                ref=ref,
+                epoch=offset.epoch,
+                position=offset.position,
+                attempts=offset.attempts,
+            )
+        if missing := [ref for ref in refs if ref not in claims]:
+            raise FenceLost(missing)
         return claims
 
-    def release(self, claims: Sequence[Claim]) -> None:
+    async def adopt(self, ref: PartitionRef) -> None:
+        """The topic of that name is this one from now on."""
+        await self._until_free(ref)
+        offset = self.row(ref)
+        if offset.topic_id in ("", ref.topic_id):
+            raise FenceLost([ref])
+        self._world.note("ADOPT", ref.partition, ref.topic_id)
+        self._adopted.add(ref)
+        offset.topic_id, offset.epoch, offset.attempts = ref.topic_id, offset.epoch + 1, 0
+        offset.position = self.first_of_adopted()
+
+    def first_of_adopted(self) -> int | None:
+        return 0
+
+    def give_up(self, claims: Sequence[Claim]) -> None:
         self._given_up.update((claim.ref, claim.epoch) for claim in claims)
+
+    def release(self, claims: Sequence[Claim]) -> None:
+        for claim in claims:
+            offset = self.row(claim.ref)
+            if (offset.topic_id, offset.epoch) == (claim.ref.topic_id, claim.epoch):
+                offset.attempts = 0
 
     def given_up(self, process: Process, partitions: Sequence[TopicPartition]) -> None:
         """What the process claimed so far of these it may write no more."""

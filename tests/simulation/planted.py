@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 from penstock_consumer import engine as engine_module
 from penstock_consumer.batching import PendingBatch, fill
+from penstock_consumer.breaker import DeadLetterBreaker
 from penstock_consumer.engine import Engine
 from penstock_consumer.errors import DeadLettersUnavailable
 from penstock_consumer.interfaces import DeadLetter, TopicPartition
@@ -151,17 +152,41 @@ def _no_fence(self: Self, part: BatchPart) -> bool:
 
 
 def _epoch_alone(self: Self, part: BatchPart) -> bool:
-    offset: Offset = self.offsets.get(part.claim.ref, Offset())
+    offset: Offset = self.row(part.claim.ref)
     return offset.epoch == part.claim.epoch
 
 
 def _position_alone(self: Self, part: BatchPart) -> bool:
-    offset: Offset = self.offsets.get(part.claim.ref, Offset())
+    offset: Offset = self.row(part.claim.ref)
     return offset.position == part.expected
 
 
 def _look_for_no_twins(self: Self, batch: Batch) -> Known:
     return Known()
+
+
+def _begin_adopted_anywhere(self: Self) -> int | None:
+    return None
+
+
+def _read_on_behind_damage(self: Self, partition: TopicPartition, why: str) -> None:
+    """As librdkafka does."""
+
+
+def _never_trip(self: Self, records: int, bad: int) -> bool:
+    return False
+
+
+def _dead_letter_conflicts_all_the_same(self: Self, *args: Any) -> None:
+    _make_rejects(self, *args)
+    self._conflicts = "dead_letter"
+
+
+_make_rejects = Rejects.__init__
+
+
+def _decode_carelessly(batch: PendingBatch, *args: Any) -> tuple[int, int | None]:
+    return fill(batch, *args[:-1])
 
 
 Planted = tuple[object, str, Callable[..., Any]]
@@ -187,6 +212,11 @@ PLANTED: dict[str, Planted] = {
     "position not in the fence": (Database, "fence_holds", _epoch_alone),
     "stale epoch accepted": (Database, "fence_holds", _position_alone),
     "dedupe after COPY": (Database, "known", _look_for_no_twins),
+    "topic made anew begun anywhere": (Database, "first_of_adopted", _begin_adopted_anywhere),
+    "damaged record passed over": (Engine, "unreadable", _read_on_behind_damage),
+    "flood not noticed": (DeadLetterBreaker, "observe", _never_trip),
+    "conflict dead-lettered against the policy": (Rejects, "__init__", _dead_letter_conflicts_all_the_same),
+    "suspects decoded like all others": (engine_module, "fill", _decode_carelessly),
 }
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from random import Random
 
+from penstock_consumer.errors import RecordEndsProcess
 from penstock_consumer.interfaces import TopicPartition
 from penstock_schemas.errors import DecodeError, DecodeReason, SchemaNotLoaded, UnsupportedSchema
 from penstock_schemas.fields import EventFields
@@ -21,6 +22,7 @@ class Kind(StrEnum):
     REFUSED = "refused"  # PostgreSQL takes every row but this one
     POISON = "poison"
     TOMBSTONE = "tombstone"
+    KILLER = "killer"  # decoding it ends the process
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,16 +68,22 @@ class Log:
     """One partition. `ended` is its high watermark: control records may lie behind the last record."""
 
     where: TopicPartition
+    topic_id: str
     records: dict[int, SimRecord] = field(default_factory=dict)
     low: int = 0
     """The first offset that retention left."""
     ended: int = 0
     last: int = -1
     """Offset of the last record."""
+    damaged: int | None = None
+    """Offset of a record that cannot be read, until somebody repairs the log."""
 
     def between(self, first: int, stop: int) -> Iterator[SimRecord]:
         records = self.records
         return (records[offset] for offset in range(first, min(stop, self.ended)) if offset in records)
+
+
+_BAD = (Kind.POISON, Kind.REFUSED, Kind.TOMBSTONE)
 
 
 class Writer:
@@ -88,6 +96,12 @@ class Writer:
         self._gaps = random.choice((0.0, 0.05, 0.3))
         self._schemas = random.choice(((1,), (1, 2, 3), (1, 2, UNKNOWN), (1, UNSUPPORTED)))
         self._entities = random.choice((1, 3, 10))
+        self._killers = random.choice((0, 0, 0, 0, 0, 1, 2))
+        self.flood = random.random() < 0.06
+        """Almost nothing is an event: the producer is at fault, not the records."""
+        if self.flood:
+            self._bad = 0.95
+        self.bad = 0
         self._made = 0
         self._events: list[EventFields] = []
         self.by_value: dict[bytes, SimRecord] = {}
@@ -111,12 +125,15 @@ class Writer:
         content, schema = b"v%d" % self._made, self._random.choice(self._schemas)
         kind = Kind.EVENT
         if self._random.random() < self._bad:
-            kind = self._random.choice((Kind.POISON, Kind.REFUSED, Kind.TOMBSTONE))
+            kind = Kind.POISON if self.flood else self._random.choice(_BAD)
+        if kind is Kind.POISON and self._killers and self._random.random() < 0.5:
+            kind, schema, self._killers = Kind.KILLER, 1, self._killers - 1
         if kind is Kind.TOMBSTONE:
             return SimRecord(where, offset, entity, None, kind)
         if kind is Kind.EVENT and schema in (UNKNOWN, UNSUPPORTED):
             kind = Kind.POISON
-        if kind is Kind.POISON:
+        self.bad += kind in (Kind.POISON, Kind.KILLER, Kind.REFUSED)
+        if kind in (Kind.POISON, Kind.KILLER):
             return SimRecord(where, offset, entity, content, kind, None, schema)
         fields = self._event(entity, again=kind is Kind.EVENT)
         if kind is Kind.EVENT:
@@ -158,8 +175,9 @@ class Writer:
 class SimDecoder:
     """Looks values up. Like the real one it has to be given each schema first."""
 
-    def __init__(self, by_value: dict[bytes, SimRecord]) -> None:
+    def __init__(self, by_value: dict[bytes, SimRecord], end: Callable[[], None]) -> None:
         self._by_value = by_value
+        self._end = end
         self._schemas: set[int] = set()
 
     def add_schema(self, schema_id: int, schema_json: str) -> None:
@@ -167,12 +185,34 @@ class SimDecoder:
         if schema_id == UNSUPPORTED:
             raise UnsupportedSchema("too deep")
 
+    def ends(self, value: bytes) -> bool:
+        """Whether decoding it with the schemas that are known ends a process."""
+        record = self._by_value[value]
+        return record.kind is Kind.KILLER and record.schema in self._schemas
+
     def row(self, value: bytes) -> Row:
         record = self._by_value[value]
         if record.schema not in self._schemas:
             raise SchemaNotLoaded(record.schema)
         if record.schema == UNSUPPORTED:
             raise UnsupportedSchema("too deep")
+        if record.kind is Kind.KILLER:
+            self._end()
         if record.fields is None:
             raise DecodeError(DecodeReason.MALFORMED, "not an event")
         return row_of(record.fields)
+
+
+class SimTrial:
+    """Decodes in a process apart first: one that ends there is the record's doing, and nobody else's end."""
+
+    def __init__(self, decoder: SimDecoder) -> None:
+        self._decoder = decoder
+
+    def add_schema(self, schema_id: int, schema_json: str) -> None:
+        self._decoder.add_schema(schema_id, schema_json)
+
+    def row(self, value: bytes) -> Row:
+        if self._decoder.ends(value):
+            raise RecordEndsProcess("two processes were tried")
+        return self._decoder.row(value)

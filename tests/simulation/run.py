@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import structlog
 
-from penstock_consumer import assignment, engine, rejections
-from simulation.audit import Audit
+from penstock_consumer import assignment, breaker, engine, rejections
+from simulation.audit import FEWEST, Audit
 from simulation.broker import SESSION, Broker
 from simulation.database import Database
 from simulation.loop import Stuck
@@ -38,7 +39,8 @@ class Simulation:
         random = world.random
         self.broker = Broker(world, random.randint(1, 4))
         self.writer = Writer(random)
-        self.audit = Audit(world, self.broker.logs)
+        world.flood = self.writer.flood
+        self.audit = Audit(world, self.broker.logs, self.broker.every)
         self.database = Database(world, self.audit)
         self.slots = [
             Slot(world, self.broker, self.database, self.audit, self.writer)
@@ -68,7 +70,7 @@ class Simulation:
         for _ in range(random.randint(3, 16)):
             loop.call_later(self._horizon * random.random(), self._produce)
         kinds = [self._kill, self._stop, self._evict, self._freeze, self._move, self._jump, self._outage]
-        kinds.append(self._expire)
+        kinds += [self._expire, self._damage, self._recreate]
         kinds = random.sample(kinds, random.randint(1, len(kinds)))
         for _ in range(random.choice((0, 3, 8, 16))):
             loop.call_later(self._horizon * random.random(), random.choice(kinds))
@@ -89,7 +91,8 @@ class Simulation:
             return
         if not self.audit.done(self.database):
             left = {
-                w.partition: (self.database.position(w), log.ended) for w, log in self.broker.logs.items()
+                w.partition: (self.database.position(w, log.topic_id), log.ended)
+                for w, log in self.broker.logs.items()
             }
             world.violate("liveness", f"not accounted for: {left}")
             return
@@ -169,6 +172,22 @@ class Simulation:
         log.low = max(log.low, log.ended - random.randint(0, 8))
         self.world.note("expire", log.where.partition, log.low)
 
+    def _damage(self) -> None:
+        """A record that cannot be read, until everything calms down."""
+        log = self.world.random.choice(list(self.broker.logs.values()))
+        self.writer.append(log, 4)
+        log.damaged = self.world.random.randrange(max(log.low, log.ended - 8), log.ended)
+        self.world.note("damage", log.where.partition, log.damaged)
+
+    def _recreate(self) -> None:
+        """The topic is deleted and made again, as one should: when no worker runs."""
+        for number, slot in enumerate(self.slots):
+            slot.kill(f"w{number}")
+        self.broker.make_topic(len(self.broker.logs))
+        self.world.note("recreate", self.broker.topic_id)
+        for log in self.broker.logs.values():
+            self.writer.append(log, self.world.random.randint(0, 12))
+
     def _outage(self) -> None:
         what = self.world.random.choice(("database", "letters", "registry"))
         self.world.note("outage", what)
@@ -180,8 +199,13 @@ class Simulation:
         self.world.note("calm")
         self.world.calm = True
         self.world.outages.clear()
+        repaired = [log for log in self.broker.logs.values() if log.damaged is not None]
+        for log in repaired:
+            log.damaged = None
         for slot in self.slots:
             slot.process.frozen_until = 0.0
+            if repaired:
+                slot.stop()
 
 
 def simulate(seed: int, *, keep_trace: bool = False) -> Report:
@@ -207,7 +231,8 @@ def _quiet(world: World) -> Iterator[None]:
     for module in modules:
         module.log = _Log(world)
     try:
-        yield
+        with patch.object(breaker, "_FEWEST", FEWEST):
+            yield
     finally:
         for module in modules:
             module.log = structlog.get_logger(module.__name__)

@@ -50,12 +50,18 @@ class SimSink:
             return claims
 
     async def release(self, claims: Sequence[Claim], /) -> None:
-        self._database.release(claims)
+        self._database.give_up(claims)
         async with self._controlling:
             await self._step("release")
+            self._database.release(claims)
 
     async def adopt(self, ref: PartitionRef, /) -> None:
-        raise AssertionError("no topic is made anew here")
+        async with self._controlling:
+            await self._step("adopt")
+            await self._database.adopt(ref)
+            await self._world.pause(self._process, "adopted")
+            if self._world.hit("claim_lost"):
+                raise SinkUnavailable("the connection broke")
 
     async def skip(self, claim: Claim, first: int, next_offset: int, reason: str) -> Claim:
         async with self._writing:
@@ -139,7 +145,7 @@ class SimLetters:
         if self.world.hit("letters") or self.world.down("letters"):
             raise DeadLettersUnavailable("not acknowledged")
         for letter in letters:
-            self.audit.letter(letter)
+            self.audit.letter(letter, self.process)
         self.world.note("letters", [(at.record.partition(), at.record.offset()) for at in letters])
         await self.world.pause(self.process, "letters acknowledged")
         if self.world.hit("letters_lost"):

@@ -63,6 +63,7 @@ def test_every_fault_happens() -> None:
         "kill", "SIGTERM", "evict", "freeze", "outage", "clock", "limbo", "terminate", "revoked", "lost",
         "hold", "recover", "retrying", "fence_lost", "drain_too_slow", "claim_postponed", "not_flowing",
         "offset_not_at_broker", "conflicts", "dead_letters", "expire", "SKIP",
+        "damage", "recreate", "ADOPT", "flood", "crash", "partition_stopped", "partition_suspected",
     }  # fmt: skip
     seen: set[str] = set()
     for seed in range(300):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from random import Random
 from typing import Any
@@ -11,15 +12,16 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from penstock_consumer.engine import Engine
+from penstock_consumer.errors import PoisonFlood
 from penstock_consumer.health import WorkerHealth
 from penstock_consumer.metrics import WorkerMetrics
 from penstock_consumer.settings import BatchLimits, WorkerSettings
-from simulation.audit import LIMIT, Audit
+from simulation.audit import FEWEST, LIMIT, Audit
 from simulation.broker import SESSION, Broker, SimSource
 from simulation.database import Database
-from simulation.records import TOPIC, SimDecoder, Writer
+from simulation.records import TOPIC, SimDecoder, SimTrial, Writer
 from simulation.services import SimLetters, SimRegistry, SimSink
-from simulation.world import Process, SimClock, World
+from simulation.world import Killed, Process, SimClock, World
 
 SETTINGS = WorkerSettings(
     bootstrap_servers="simulated",
@@ -55,18 +57,22 @@ class Slot:
         self._lives += 1
         world = self._world
         process = self.process = Process(f"{name}.{self._lives}")
+        share = 1.0 if world.calm else 0.5 if world.flood else world.share
+        process.stops_floods = share < 1
         clock = SimClock(world)
+        decoder = SimDecoder(self._writer.by_value, lambda: self._end(name))
         self.source = SimSource(world, self._broker, self._database, process)
         self.engine = Engine(
             source=self.source,
             sink=SimSink(world, self._database, process),
             dead_letters=SimLetters(world, process, self._audit),
             schemas=SimRegistry(world, process),
-            decoder=SimDecoder(self._writer.by_value),
+            decoder=decoder,
+            careful=SimTrial(decoder),
             clock=clock,
             offload=self._offload,
             random=Random(world.random.random()),
-            settings=SETTINGS,
+            settings=replace(SETTINGS, start=world.start, conflicts=world.conflicts, dead_letter_share=share),
             metrics=_metrics(),
             health=WorkerHealth(clock.monotonic),
         )
@@ -86,10 +92,19 @@ class Slot:
             return
         process.dead = True
         self._world.note(process.name, "ended")
-        if task.cancelled() or task.exception() is not None:
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, PoisonFlood) and process.stops_floods and self._writer.bad >= FEWEST:
+            self._world.note("flood", process.name)
+        elif task.cancelled() or error is not None:
             cause = "cancelled" if task.cancelled() else repr(task.exception())
             self._world.violate("engine", f"{process.name} ended: {cause}")
         self._world.loop.call_later(self._world.random.random(), self.start, name)
+
+    def _end(self, name: str) -> None:
+        """As a crash in the decoder does."""
+        self._world.note("crash", self.process.name)
+        self.kill(name)
+        raise Killed
 
     def kill(self, name: str) -> None:
         if not self.process.dead:

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field, fields
 from hashlib import blake2b
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 from simulation.loop import SimLoop
 
@@ -22,6 +22,8 @@ class Process:
     name: str
     dead: bool = False
     frozen_until: float = 0.0
+    letters: set[tuple[str, int, int]] = field(default_factory=set)
+    stops_floods: bool = False
 
 
 @dataclass
@@ -54,6 +56,10 @@ class Rates:
         })  # fmt: skip
 
 
+Start = Literal["earliest", "latest"]
+Conflicts = Literal["dead_letter", "report"]
+
+
 @dataclass
 class World:
     """Owns the seed. Whatever varies is drawn from `random`, in the order in which it happens."""
@@ -64,6 +70,8 @@ class World:
     calm: bool = False
     """No faults any more: from here on everything has to come right."""
     wall_offset: float = 0.0
+    flood: bool = False
+    """Almost every record is bad, and the worker is to stop rather than move them to the dead letters."""
     outages: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -71,6 +79,9 @@ class World:
         self.rates = Rates.draw(self.random)
         self.loop = SimLoop(self.random, self.random.choice((0.0, 0.0, 0.1, 0.5)))
         self.pace = self.random.choice((0.01, 0.1, 0.5))
+        self.start: Start = self.random.choice(("earliest", "earliest", "latest"))
+        self.conflicts: Conflicts = self.random.choice(("dead_letter", "dead_letter", "report"))
+        self.share = self.random.choice((1.0, 1.0, 1.0, 0.5))
         self.trace: list[str] = []
         self._hash = blake2b(digest_size=16)
 
