@@ -15,6 +15,7 @@ from typing import Any
 from benchmarks.alternatives import measure_alternatives
 from benchmarks.events import Load
 from benchmarks.history import past, unpartitioned
+from benchmarks.indexing import measure_indexes
 from benchmarks.latency import measure_latency
 from benchmarks.parts import measure_parts
 from benchmarks.pipeline import Case, Round, measure_round
@@ -37,8 +38,9 @@ GROUPS = {
     "alternatives": "executemany, unnest, staging + ON CONFLICT beside the limit",
     "shapes": "payload sizes, event types, random keys, 50 % duplicates (only with --full)",
     "growth": "the worker behind 1 and 10 million stored events, partitioned or not (only with --full)",
+    "indexes": "what each index costs on the way in, and built afterwards (only with --full)",
 }
-LONG = ("shapes", "growth")
+LONG = ("shapes", "growth", "indexes")
 TARGETS = {
     "worker_full": 0.90,
     "worker_full_dup1": 0.90,
@@ -88,6 +90,7 @@ def run_suite(servers: Servers, plan: Plan, log: Log) -> dict[str, Any]:
         "alternatives": _alternatives,
         "shapes": _shapes,
         "growth": _growth,
+        "indexes": _indexes,
     }
     for group in plan.groups:
         log(f"{group}: {GROUPS[group]}")
@@ -174,6 +177,15 @@ def _parts(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> Non
         part, _, kind = name.partition("_")
         group = "cpu_s_per_million" if kind else "events_per_s"
         found[group][f"part:{part}"] = _median(values)
+
+
+def _indexes(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> None:
+    taken: dict[str, list[float]] = defaultdict(list)
+    for number in range(plan.rounds):
+        for name, value in measure_indexes(servers, plan.events).items():
+            taken[name].append(value)
+        log(f"indexes {number + 1}/{plan.rounds}: {_said({name: each[-1] for name, each in taken.items()})}")
+    found["index_cpu_us_per_event"] = {name: _median(each) for name, each in taken.items()}
 
 
 def _emit(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> None:
