@@ -1,4 +1,4 @@
-"""What each Avro type is to fastavro, and how its values become JSON forms and go back.
+"""What each Avro type is to fastavro, which reads it, and how its values become JSON forms and go back.
 
 fastavro never sees a foreign schema, but one made of the guarded type: no defaults, aliases, logical types
 and names of others. It differs from the original where fastavro is lax, never in a byte: a boolean is a fixed
@@ -7,14 +7,15 @@ several branches beside null, each is in a record of one field, `b<position>`, w
 nothing to the wire.
 """
 
-from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Any, NamedTuple
 
-from penstock_schemas._avro_schema import MISSING, Field, Type
-from penstock_schemas._json_kinds import is_tagged, json_kind
+from penstock_schemas import _avro_bytes as avro
+from penstock_schemas._avro_schema import Type
+from penstock_schemas._json_kinds import is_tagged
 from penstock_schemas._logical import Convert
-from penstock_schemas._scalars import LOGICAL, PRIMITIVES, BadValue, decimal, enum, fixed, text, wrong
+from penstock_schemas._scalars import LOGICAL, PRIMITIVES, Write, decimal, enum, fixed
+from penstock_schemas._writers import Branch, by_kind, by_tag, write_array, write_map, write_record
 from penstock_schemas.errors import DecodeError
 
 
@@ -23,10 +24,9 @@ class Form(NamedTuple):
     """fastavro's, of one place: a named type is defined in the first and referred to by the others."""
     to_json: Convert | None
     """From what fastavro reads, which it may change; None: that is the JSON form. Raises `DecodeError`."""
-    from_json: Convert
-    """To what fastavro writes, also from the objects that JSON forms stand for.
-
-    Raises ValueError or OverflowError.
+    write: Write
+    """One walk from the value to both its bytes and its JSON form: fastavro's writer would need another one
+    before it, and to know the JSON form its reader a third.
     """
 
 
@@ -77,7 +77,7 @@ class Forms:
         return Form(
             {"type": "record", "name": name, "fields": fields},
             _record_to_json([(own, form.to_json) for own, form in forms.items() if form.to_json]),
-            _record_from_json([(own, forms[own.name].from_json) for own in kind.fields]),
+            write_record([(own, forms[own.name].write) for own in kind.fields]),
         )
 
     def union(self, kind: Type, forms: list[Form], *, tagged: bool) -> Form:
@@ -85,29 +85,18 @@ class Forms:
         boxed = sum(branch.kind != "null" for branch in kind.branches) > 1
         schemas: list[Any] = []
         readers: dict[str, tuple[str, Convert | None]] = {}
-        writers: list[_Writer] = []
+        writers: list[Branch] = []
         for index, (branch, form) in enumerate(zip(kind.branches, forms, strict=True)):
             schema, key = form.schema, f"b{index}" if boxed and branch.kind != "null" else ""
             if key:
                 field = {"name": key, "type": schema}
                 schema = {"type": "record", "name": self._name(), "fields": [field]}
             schemas.append(schema)
-            readers[key] = branch.label, form.to_json
-            name = schema if isinstance(schema, str) else schema.get("name", schema["type"])
-            writers.append(_Writer(name, branch, key, form.from_json))
-        read = _unbox(readers, tagged=tagged) if boxed else _unless_null(readers[""][1])
-        return Form(schemas, read, _by_tag(writers) if tagged else _by_trial(writers))
-
-
-class _Writer(NamedTuple):
-    name: str  # what fastavro calls the branch
-    branch: Type
-    key: str  # the field of the branch's box, if it has one
-    convert: Convert
-
-    def write(self, value: Any) -> tuple[str, Any]:
-        made = self.convert(value)
-        return self.name, {self.key: made} if self.key else made
+            if branch.kind != "null":
+                readers[key] = branch.label, form.to_json
+            writers.append(Branch(branch, avro.long(index), form.write))
+        read = _unbox(readers, tagged=tagged) if boxed else _unless_null(readers.get("", ("", None))[1])
+        return Form(schemas, read, by_tag(writers) if tagged else by_kind(writers))
 
 
 def _unless_null(convert: Convert | None) -> Convert | None:
@@ -124,41 +113,6 @@ def _unbox(readers: dict[str, tuple[str, Convert | None]], *, tagged: bool) -> C
     return _unless_null(to_json)
 
 
-def _by_tag(writers: list[_Writer]) -> Convert:
-    def from_json(value: Any) -> Any:
-        label, inner = "null", value
-        if isinstance(value, Mapping) and len(value) == 1:
-            ((label, inner),) = value.items()
-        for writer in writers:
-            if writer.branch.label == label and (label != "null" or value is None):
-                return writer.write(inner)
-        known = ", ".join(writer.branch.label for writer in writers)
-        raise BadValue(f"is {value!r:.80}; write {{<branch>: value}} with one of {known}")
-
-    return from_json
-
-
-def _by_trial(writers: list[_Writer]) -> Convert:
-    """The first branch that takes the value; where none does, the fault furthest inside is told."""
-    # Numbers first: a decimal, which is text in JSON, takes an integer as well.
-    order = sorted(writers, key=lambda writer: json_kind(writer.branch) != "number")
-    null = [writer for writer in order if writer.branch.kind == "null"]
-    order = [writer for writer in order if writer not in null] or null
-
-    def from_json(value: Any) -> Any:
-        faults: list[BadValue] = []
-        for writer in null if null and value is None else order:
-            try:
-                return writer.write(value)
-            except (ValueError, OverflowError) as error:
-                faults.append(BadValue.under("", error))
-        deepest = max(fault.path.count(".") for fault in faults)
-        said = [fault for fault in faults if fault.path.count(".") == deepest]
-        raise BadValue("; or ".join(map(str, said)), said[0].path)
-
-    return from_json
-
-
 def _record_to_json(fields: list[tuple[str, Convert]]) -> Convert | None:
     def to_json(value: Any) -> Any:
         name = ""
@@ -172,68 +126,13 @@ def _record_to_json(fields: list[tuple[str, Convert]]) -> Convert | None:
     return to_json if fields else None
 
 
-def _record_from_json(fields: list[tuple[Field, Convert]]) -> Convert:
-    names = {own.name for own, _ in fields}
-    converts = [(own.name, convert) for own, convert in fields]
-
-    def from_json(value: Any) -> Any:
-        if type(value) is not dict and not isinstance(value, Mapping):
-            raise wrong("an object", value)
-        made, name = {}, ""
-        absent: dict[str, Field] = {}
-        if value.keys() != names:
-            if unknown := value.keys() - names:
-                known = ", ".join(sorted(names))
-                raise BadValue(f"is unknown to the schema; it has {known}", str(min(unknown, key=str)))
-            absent = {own.name: own for own, _ in fields if own.name not in value}
-        try:
-            for name, convert in converts:
-                made[name] = convert(_default(absent[name]) if name in absent else value[name])
-        except (ValueError, OverflowError) as error:
-            raise BadValue.under(name, error) from None
-        return made
-
-    return from_json
-
-
-def _default(own: Field) -> Any:
-    """The JSON form of a field's default. A union's default belongs to its first branch."""
-    if own.default is MISSING:
-        raise BadValue("is missing, and has no default")
-    kind = own.type.branches[0] if own.type.kind == "union" else own.type
-    if own.default is not None and (kind.logical or kind.kind in ("bytes", "fixed")):
-        said = "is missing, and its default is written in Avro's own notation; give the value"
-        raise BadValue(said)
-    tagged = own.type.kind == "union" and is_tagged(own.type) and own.default is not None
-    return {kind.label: own.default} if tagged else own.default
-
-
 def _array(item: Form) -> Form:
-    convert, write = item.to_json, item.from_json
-
-    def from_json(value: Any) -> Any:
-        if not isinstance(value, list | tuple | set | frozenset):
-            raise wrong("an array", value)
-        return [_under(f"[{index}]", write, inner) for index, inner in enumerate(value)]
-
+    convert = item.to_json
     to_json = convert and (lambda value: [convert(inner) for inner in value])
-    return Form({"type": "array", "items": item.schema}, to_json, from_json)
+    return Form({"type": "array", "items": item.schema}, to_json, write_array(item.write))
 
 
 def _map(item: Form) -> Form:
-    convert, write = item.to_json, item.from_json
-
-    def from_json(value: Any) -> Any:
-        if not isinstance(value, Mapping):
-            raise wrong("an object", value)
-        return {text(key): _under(str(key), write, inner) for key, inner in value.items()}
-
+    convert = item.to_json
     to_json = convert and (lambda value: {key: convert(inner) for key, inner in value.items()})
-    return Form({"type": "map", "values": item.schema}, to_json, from_json)
-
-
-def _under(step: str, convert: Callable[[Any], Any], value: Any) -> Any:
-    try:
-        return convert(value)
-    except (ValueError, OverflowError) as error:
-        raise BadValue.under(step, error) from None
+    return Form({"type": "map", "values": item.schema}, to_json, write_map(item.write))

@@ -21,7 +21,6 @@ _EPOCH_DATE = date(1970, 1, 1)
 _DURATION = struct.Struct("<III")
 
 Convert = Callable[[Any], Any]
-Pair = tuple[Convert | None, Convert]
 
 MAX_DECIMAL_DIGITS = 4_000
 """Python converts up to 4,300 digits (CVE-2020-10735): beyond that, text costs the square of its length."""
@@ -152,8 +151,8 @@ def duration_value(value: object) -> bytes:
     return _DURATION.pack(*parts)
 
 
-def _pairs(unit: str, per_second: int) -> dict[str, Pair]:
-    pairs: dict[str, Pair] = {
+def _pairs(unit: str, per_second: int) -> dict[str, tuple[Convert, Convert]]:
+    pairs: dict[str, tuple[Convert, Convert]] = {
         f"{prefix}timestamp-{unit}": (
             partial(_timestamp_text, per_second=per_second, suffix=suffix),
             partial(timestamp_value, per_second=per_second, suffix=suffix),
@@ -168,7 +167,7 @@ def _pairs(unit: str, per_second: int) -> dict[str, Pair]:
     }
 
 
-PAIRS: dict[str, Pair] = {
+PAIRS: dict[str, tuple[Convert, Convert]] = {
     "date": (_date_text, date_value),
     "duration": (_duration_text, duration_value),
     "uuid": (lambda raw: str(uuid.UUID(bytes=raw)), lambda value: uuid.UUID(str(value)).bytes),

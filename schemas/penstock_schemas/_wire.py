@@ -1,4 +1,4 @@
-"""Avro's binary encoding, by fastavro.
+"""Reading Avro's binary encoding, by fastavro.
 
 It is given schemas of `_forms`, never a foreign text. Whatever it raises over a record's bytes becomes a
 `DecodeError` here.
@@ -8,7 +8,7 @@ from bisect import bisect_left
 from io import BytesIO
 from typing import Any
 
-from fastavro import parse_schema, schemaless_reader, schemaless_writer
+from fastavro import parse_schema, schemaless_reader
 
 from penstock_schemas.errors import DecodeError, DecodeReason
 
@@ -30,12 +30,6 @@ class Wire:
         except Exception as error:  # another's code: nothing that it may raise is more than a bad record
             fault = _fault(error, stream)
             raise DecodeError(fault.reason, f"{self._field_at_fault(stream, start)}: {fault}") from None
-
-    def write(self, record: dict[str, Any]) -> bytes:
-        """The encoding of a record that `_forms` made."""
-        stream = BytesIO()
-        schemaless_writer(stream, self._schema, record)
-        return stream.getvalue()
 
     def _field_at_fault(self, stream: BytesIO, start: int) -> str:
         fields = self._schema["fields"]

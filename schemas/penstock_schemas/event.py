@@ -1,9 +1,11 @@
 """The event: what happened, to what, by whom, when. Immutable, validated when made."""
 
-import hashlib
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache, lru_cache
+from hashlib import blake2b
+from struct import Struct
 from typing import Annotated, Any, Self, cast
 
 from pydantic import (
@@ -18,9 +20,9 @@ from pydantic import (
     field_validator,
 )
 
-from penstock_schemas._ids import new_id
-from penstock_schemas._text import MAX_JSON_DEPTH, canonical_json, check_identifier, known_good_json
-from penstock_schemas.derive import payload_form
+from penstock_schemas._ids import id_text, new_id
+from penstock_schemas._text import canonical_json, check_identifier, known_good_json
+from penstock_schemas._typed_payload import payload_writer
 from penstock_schemas.payload import EventPayload
 
 __all__ = ["Event", "EventPayload", "RecordedEvent", "content_hash", "foreign_event_id"]
@@ -73,48 +75,53 @@ class Event(BaseModel):
         where a value does not fit the derived schema, `pydantic.ValidationError` for the other fields.
         """
         kind = type(payload)
-        form = payload_form(kind)
-        encoded = form.to_avro(payload.model_dump(round_trip=True))
-        fields = dict(
-            event_type=kind.event_type,
-            schema_version=kind.event_version,
-            entity_id=entity_id,
-            payload=form.to_json(encoded),
-            **fields,
-        )
-        event = cls._assembled(fields) if cls is Event else None
+        encoded, form, text = payload_writer(kind)(payload)
+        event = cls._assembled(kind, entity_id, form, text, fields) if cls is Event else None
         if event is None:
-            event = cls(**fields)
-        object.__setattr__(event, "__pydantic_private__", {"_typed": payload, "_encoded": encoded})
+            own = {"event_type": kind.event_type, "schema_version": kind.event_version}
+            event = cls(**own, entity_id=entity_id, payload=form, **fields)
+        _set_private(event, {"_typed": payload, "_encoded": encoded})
         return event
 
     @classmethod
-    def _assembled(cls, fields: dict[str, Any]) -> Self | None:
-        """What validation makes of a typed event's fields where they need no conversion, at a fifth of its
+    def _assembled(
+        cls,
+        kind: type[EventPayload],
+        entity_id: str,
+        payload: dict[str, JsonValue],
+        text: bytes | None,
+        fields: dict[str, Any],
+    ) -> Self | None:
+        """What validation makes of a typed event's fields where they need no conversion, at a tenth of its
         price. None: one may need it, or is wrong, and validation has the words for it.
         """
-        values = _ABSENT | {"metadata": {}}
+        own = _own_fields(kind)
+        if own is None or text is None or type(entity_id) is not str:
+            return None
         try:
+            check_identifier(entity_id)
             for name, value in fields.items():
-                if name in _IDENTIFIERS and type(value) is str:
+                if type(value) is str and name in _IDENTIFIERS:
                     check_identifier(value)
-                elif name not in _MADE and (name != "occurred_at" or not _is_utc(value)):
+                elif not (name in _NULLABLE if value is None else name == "occurred_at" and _is_utc(value)):
                     return None
-                values[name] = value
-            text = known_good_json(fields["payload"])  # its form let pass neither NaN nor lone surrogates
         except ValueError:
             return None
-        if b"\\u0000" in text or text.count(b"{") + text.count(b"[") > MAX_JSON_DEPTH:
-            return None
-        values["event_id"] = new_id()
-        own_id = str(values["event_id"])
-        values["correlation_id"] = values["correlation_id"] or own_id
-        values["idempotency_key"] = values["idempotency_key"] or own_id
-        values["occurred_at"] = values["occurred_at"] or _utc_now()
-        event = cls.__new__(cls)
-        object.__setattr__(event, "__dict__", values | {"payload_json": text})
-        object.__setattr__(event, "__pydantic_fields_set__", set(fields))
-        object.__setattr__(event, "__pydantic_extra__", None)
+        values = own | fields
+        values["event_id"] = event_id = new_id()
+        own_id = id_text(event_id)
+        values["entity_id"], values["payload"], values["metadata"] = entity_id, payload, {}
+        if values["correlation_id"] is None:
+            values["correlation_id"] = own_id
+        if values["idempotency_key"] is None:
+            values["idempotency_key"] = own_id
+        if values["occurred_at"] is None:
+            values["occurred_at"] = _utc_now()
+        values["payload_json"] = text
+        event = _new(cls)
+        _set_values(event, values)
+        _set_given(event, _OF | fields.keys())
+        _set_extra(event, None)
         return event
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
@@ -189,13 +196,27 @@ class Event(BaseModel):
         return value
 
 
-_ABSENT: dict[str, Any] = dict.fromkeys(Event.model_fields) | {"tenant_id": "default"}
-_IDENTIFIERS = frozenset({
-    "event_type", "entity_id", "actor_type", "actor_id", "tenant_id", "correlation_id", "causation_id",
-    "idempotency_key",
-})  # fmt: skip
-_MADE = frozenset({"schema_version", "payload"})
+_OF = {"event_type", "schema_version", "entity_id", "payload"}
 """What `Event.of` sets itself."""
+_NULLABLE = frozenset({"actor_type", "actor_id", "correlation_id", "causation_id", "idempotency_key"})
+_IDENTIFIERS = _NULLABLE | {"tenant_id"}
+# The four slots of a pydantic model, past its own way to them, which refuses a frozen one.
+_new = object.__new__
+_set_values, _set_given, _set_extra, _set_private = (
+    BaseModel.__dict__[slot].__set__
+    for slot in ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
+)
+
+
+@cache
+def _own_fields(kind: type[EventPayload]) -> dict[str, Any] | None:
+    """An event's fields as far as its payload's type says them; None where validation would refuse that."""
+    try:
+        made = Event(event_type=kind.event_type, schema_version=kind.event_version, entity_id="any")
+    except ValueError:
+        return None
+    own = {"event_type": made.event_type, "schema_version": made.schema_version, "tenant_id": made.tenant_id}
+    return dict.fromkeys(Event.model_fields) | own
 
 
 def _is_utc(value: object) -> bool:
@@ -222,16 +243,18 @@ def content_hash(event_type: str, entity_id: str, payload: bytes) -> bytes:
 
     Id and time do not count: a retry has new ones. The lengths keep ("ab", "c") and ("a", "bc") apart.
     """
-    kind, entity = event_type.encode(), entity_id.encode()
-    return hashlib.blake2b(
-        len(kind).to_bytes(4, "big")
-        + kind
-        + len(entity).to_bytes(4, "big")
-        + entity
-        + len(payload).to_bytes(4, "big")
-        + payload,
-        digest_size=16,
-    ).digest()
+    entity = entity_id.encode()
+    data = _sized(event_type) + _length(len(entity)) + entity + _length(len(payload)) + payload
+    return blake2b(data, digest_size=16).digest()
+
+
+_length = Struct(">I").pack
+
+
+@lru_cache(maxsize=4096)
+def _sized(event_type: str) -> bytes:
+    kind = event_type.encode()
+    return _length(len(kind)) + kind
 
 
 def foreign_event_id(source: str, id: str) -> uuid.UUID:  # noqa: A002 - CloudEvents' own word

@@ -29,11 +29,13 @@ jsonb keeps it exactly.
 from io import BytesIO
 from typing import Any
 
+import orjson
 from pydantic import JsonValue
 
-from penstock_schemas._avro_schema import parse
+from penstock_schemas._avro_schema import Type, parse
 from penstock_schemas._forms import Forms
 from penstock_schemas._scalars import BadValue
+from penstock_schemas._text import known_good_json
 from penstock_schemas._wire import Wire
 from penstock_schemas.errors import DecodeError, DecodeReason, InvalidEvent
 from penstock_schemas.limits import DecodeLimits
@@ -48,7 +50,11 @@ class JsonForm:
     """
 
     def __init__(self, schema: str, limits: DecodeLimits | None = None) -> None:
-        self._form = Forms().of(parse(schema, limits or DecodeLimits()))
+        kind = parse(schema, limits or DecodeLimits())
+        self._form = Forms().of(kind)
+        # Only floats are spelt in two ways, and the look for such a one costs more than the text.
+        self.text = known_good_json if _has_floats(kind) else _text
+        """The canonical JSON text of a record's form that `write` made."""
         self._wire = Wire({"value": self._form.schema})
 
     def to_json(self, data: bytes) -> JsonValue:
@@ -66,8 +72,23 @@ class JsonForm:
 
         Raises `InvalidEvent`, naming the part.
         """
+        return self.write(value)[0]
+
+    def write(self, value: Any) -> tuple[bytes, JsonValue]:
+        """The same together with the JSON form, as `to_json` would read it. Raises `InvalidEvent`."""
+        out = bytearray()
         try:
-            return self._wire.write({"value": self._form.from_json(value)})
+            form: JsonValue = self._form.write(value, out)
         except (ValueError, OverflowError) as error:
             path = error.path if isinstance(error, BadValue) else ""
             raise InvalidEvent(path or "the value", str(error)) from None
+        return bytes(out), form
+
+
+def _has_floats(kind: Type) -> bool:
+    parts = [own.type for own in kind.fields] + kind.branches + ([kind.items] if kind.items else [])
+    return kind.kind in ("float", "double") or any(map(_has_floats, parts))
+
+
+def _text(form: Any) -> bytes:
+    return orjson.dumps(form, option=orjson.OPT_SORT_KEYS)
