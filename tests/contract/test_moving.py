@@ -12,15 +12,16 @@ from typing import Any
 
 import pytest
 
-from fixtures.event_stores import BACKENDS
+from fixtures.event_stores import BACKENDS, needs
 from fixtures.history import random_event
 from penstock_schemas import Event, RecordedEvent
 from penstock_store.backends import create_event_store
 from penstock_store.contract import QueryOptions
 from penstock_store.moving import CopyProgress, compare_stores, copy_events, plan_copy
-from penstock_store.store_contract import EventStore
+from penstock_store.store_contract import Capability, EventStore
 from penstock_store.store_errors import AppendConflict, InvalidSettings
 
+pytestmark = needs(Capability.ANY_BATCH, Capability.ANY_QUERY)
 Pair = tuple[EventStore, EventStore]
 
 

@@ -24,6 +24,7 @@ from penstock_store.kurrentdb._mapping import entity_stream, new_event
 from penstock_store.kurrentdb._plan import Filter, plan_of
 from penstock_store.kurrentdb.settings import KurrentSettings
 from penstock_store.kurrentdb.store import KurrentEventStore
+from penstock_store.moving import copy_events, plan_copy
 from penstock_store.read_errors import StoreUnavailable
 from penstock_store.store_contract import UNKNOWN, Capability
 from penstock_store.store_errors import (
@@ -334,3 +335,14 @@ def test_other_backends_do_not_import_it() -> None:
         "import penstock_store.kurrentdb; sys.exit('kurrentdbclient' in sys.modules or 'grpc' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
+
+
+async def test_it_is_no_side_of_a_copy_and_says_why() -> None:
+    other = create_event_store("memory")
+    for source, target, place in (
+        (_store(FakeClient()), other, "source"),
+        (other, _store(FakeClient()), "target"),
+    ):
+        for work in (copy_events, plan_copy):
+            with pytest.raises(NotSupported, match=f"KurrentEventStore cannot be its {place}.*any_query"):
+                await work(source, target)

@@ -33,6 +33,8 @@ class Target(Protocol):
 
     async def put(self, events: Sequence[RecordedEvent], at: Standing) -> Put: ...
 
+    async def finish(self) -> None: ...
+
     async def close(self) -> None: ...
 
 
@@ -48,6 +50,9 @@ class AppendTarget:
     def __init__(self, store: EventStore, *, skip_conflicts: bool) -> None:
         self._store = store
         self._skip_conflicts = skip_conflicts
+
+    async def finish(self) -> None:
+        """Nothing to do."""
 
     async def close(self) -> None:
         """Nothing to give back."""
@@ -82,6 +87,10 @@ class _Importing:
     def __init__(self, store: PostgresStore, appending: AppendTarget) -> None:
         self._importer: Importer = store.importer()
         self._appending = appending
+
+    async def finish(self) -> None:
+        """What is appended from now on is of today."""
+        await self._importer.finish()
 
     async def close(self) -> None:
         await self._importer.close()

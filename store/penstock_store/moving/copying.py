@@ -20,11 +20,13 @@ from penstock_store.moving._standing import Standing, last_event, standing
 from penstock_store.moving._targets import Put, target_of
 from penstock_store.moving.report import CopyPlan, CopyProgress, CopyReport, OnProgress
 from penstock_store.postgresql._import import StoodElsewhere
-from penstock_store.store_contract import EventStore
-from penstock_store.store_errors import InvalidSettings
+from penstock_store.store_contract import Capability, EventStore
+from penstock_store.store_errors import InvalidSettings, NotSupported
 
 __all__ = ["DEFAULT_BATCH", "Copier", "copy_events", "plan_copy"]
 
+_READS: Final = frozenset({Capability.ANY_QUERY})
+_WRITES: Final = frozenset({Capability.ANY_BATCH})
 DEFAULT_BATCH: Final = 5_000  # events; two batches are in memory at a time
 
 
@@ -45,6 +47,7 @@ class Copier:
     ) -> None:
         if not 1 <= batch_size <= MAX_BATCH:
             raise InvalidSettings(f"batch_size must be from 1 to {MAX_BATCH:,} events; got {batch_size!r}")
+        _check(source, target)
         self._source, self._store = source, target
         self._target = target_of(target, skip_conflicts=skip_conflicts)
         self._batch_size = batch_size
@@ -56,6 +59,11 @@ class Copier:
     async def close(self) -> None:
         """Give back what the copier itself opened; the stores stay open."""
         await self._target.close()
+
+    async def finish(self) -> None:
+        """The target is about to be written by others. Raises `StoreError`."""
+        if self.report.stored:
+            await self._target.finish()
 
     async def locate(self) -> Standing:
         """Where the target stands; looked up once, and again after `forget`."""
@@ -179,6 +187,7 @@ async def copy_events(
             read = await copier.advance(tell)
             await copier.locate()
             if read is not None and read < batch_size:
+                await copier.finish()
                 return report
     finally:
         report.seconds = time.monotonic() - started
@@ -187,6 +196,7 @@ async def copy_events(
 
 async def plan_copy(source: EventReader, target: EventStore, *, skip_corrupted: bool = False) -> CopyPlan:
     """What `copy_events` would do now, by reading all of the source. Raises `StoreError`."""
+    _check(source, target)
     at = await standing(source, target, skip_corrupted=skip_corrupted)
     events = to_copy = 0
     async with aclosing(source.stream(QueryOptions(skip_corrupted=skip_corrupted))) as found:
@@ -202,6 +212,17 @@ async def plan_copy(source: EventReader, target: EventStore, *, skip_corrupted: 
         keeps_sequences=at.keeps,
         from_start_because_mixed=bool(at.last and not at.after),
     )
+
+
+def _check(source: EventReader, target: EventStore) -> None:
+    """Raises `NotSupported`."""
+    for place, store, needed in (("source", source, _READS), ("target", target, _READS | _WRITES)):
+        lacking = needed - getattr(store, "capabilities", needed)  # who only reads does not tell
+        if lacking:
+            raise NotSupported(
+                f"a copy finds its place by event id and puts batches of many entities:"
+                f" {type(store).__name__} cannot be its {place} (it lacks {', '.join(sorted(lacking))})"
+            )
 
 
 def _progress(report: CopyReport, end: int) -> CopyProgress:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -26,6 +26,7 @@ __all__ = ["MOST_SEQUENCE", "Imported", "Importer", "KeysTaken", "StoodElsewhere
 
 MOST_SEQUENCE: Final = 2**48 - 1  # what the marks of events in flight can hold
 _ATTEMPTS: Final = 5  # a partition that was made ready may be rolled past at once, by other writers
+_NOW: Final = datetime.max.replace(tzinfo=UTC)  # the server takes its own clock for what lies ahead
 _DEADLINE: Final = 120.0  # seconds for one batch: locks, COPY and the disk
 
 if TYPE_CHECKING:
@@ -93,6 +94,13 @@ class Importer:
             "no partition of penstock.events could be made ready for an import. Nothing of the batch was"
             " stored: try again, and look at `penstock doctor` where it stays so"
         )
+
+    async def finish(self) -> None:
+        """Make today's partition the current one: what is appended next would get a time of the history's
+        end. Raises a `StoreError`.
+        """
+        async with self._busy:
+            await self._call(lambda: self._prepare(_NOW), "the partition of today")
 
     async def _call(self, work: Callable[[], Coroutine[Any, Any, _Result]], doing: str) -> _Result:
         try:
