@@ -6,7 +6,7 @@ from penstock_schemas import _avro_bytes as avro
 from penstock_schemas._text import known_good_json
 from penstock_schemas.derive import typed_schema
 from penstock_schemas.envelope import GENERIC_NAME, GENERIC_SCHEMA, MAGIC
-from penstock_schemas.event import Event, content_hash
+from penstock_schemas.event import Event, content_hash, typed_parts
 from penstock_schemas.fields import microseconds
 from penstock_schemas.payload import EventPayload
 from penstock_schemas.registry import Registry
@@ -31,10 +31,10 @@ class EventEncoder:
 
         Raises `RegistryUnavailable`, `RegistryRefused`, or `CannotDeriveSchema` for a typed event.
         """
-        typed = event.typed_payload
+        typed, payload = typed_parts(event)
         kind = None if typed is None else type(typed)
         header = self._headers.get((topic, kind)) or self._register(topic, kind)
-        return header + encode_as(event, event.encoded_payload)
+        return header + encode_as(event, payload)
 
     def _register(self, topic: str, kind: type[EventPayload] | None) -> bytes:
         name, schema = (GENERIC_NAME, GENERIC_SCHEMA) if kind is None else typed_schema(kind)
