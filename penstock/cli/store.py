@@ -82,6 +82,8 @@ def _copy(
 
     old = place_of(source, settings, reads=True)
     new = place_of(target, settings, reads=verify_only or dry_run, may_be_new=dry_run)
+    if old.same_as(new):
+        raise typer.BadParameter(f"is the store to copy from: {new.name}", param_hint="--to")
     choices = CopyChoices(
         copy=not verify_only,
         dry_run=dry_run,

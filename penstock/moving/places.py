@@ -22,6 +22,12 @@ class Place(NamedTuple):
     settings: dict[str, Any]
     name: str
 
+    def same_as(self, other: "Place") -> bool:
+        """Certainly the same store; two URLs may still lead to one."""
+        names = ("directory", "dsn", "uri")
+        mine, theirs = ([place.settings.get(name) for name in names] for place in (self, other))
+        return self.backend == other.backend and mine == theirs and any(mine)
+
     def store(self) -> "EventStore":
         """Not yet initialized. Raises `StoreError`."""
         from penstock_store.backends import create_event_store
@@ -83,6 +89,7 @@ def _file(given: dict[str, Any], *, reads: bool, may_be_new: bool) -> Place:
     from pathlib import Path
 
     directory = given["directory"]
+    given = {**given, "directory": Path(directory).resolve()}
     if reads and not Path(directory).is_dir():
         if may_be_new:
             return Place("memory", {}, f"file:{directory}")

@@ -50,7 +50,9 @@ class CopyDisplay:
         """While both stores are read again."""
         said = f"{counted(events, 'event')} of both stores"
         if self._bar is not None:
-            self._bar.update(self._task, description="Comparing", completed=None, said=said)
+            # no total: how much there is to read is not known, and the copy's 100 % is not this
+            self._bar.update(self._task, description="Comparing", said=said)
+            self._bar.tasks[self._task].total = None
         else:
             self._line(f"compared {said}")
 

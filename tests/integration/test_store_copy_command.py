@@ -56,6 +56,7 @@ async def test_verify_alone_says_what_is_missing(tmp_path: Path, run_penstock: R
     ("arguments", "code", "said"),
     [
         (("--from", "file:none", "--to", "file:b"), 5, "is no directory of events"),
+        (("--from", "file:.", "--to", "file:../{here}"), 2, "is the store to copy from"),
         (("--from", "memory", "--to", "file:b"), 5, "ends with the process"),
         (("--from", "postgresql:db", "--to", "file:b"), 5, "is no store"),
         (("--from", "nothing", "--to", "file:b"), 2, "no event store backend is called"),
@@ -64,9 +65,9 @@ async def test_verify_alone_says_what_is_missing(tmp_path: Path, run_penstock: R
     ],
 )
 def test_a_wrong_place_is_refused_in_words(
-    arguments: tuple[str, ...], code: int, said: str, run_penstock: RunPenstock
+    arguments: tuple[str, ...], code: int, said: str, tmp_path: Path, run_penstock: RunPenstock
 ) -> None:
-    ended = run_penstock({}, "store", "copy", *arguments)
+    ended = run_penstock({}, "store", "copy", *(text.format(here=tmp_path.name) for text in arguments))
     assert ended.returncode == code, ended.stderr
     assert said in " ".join(ended.stderr.split())
     assert "Traceback" not in ended.stderr
