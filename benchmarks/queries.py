@@ -1,7 +1,8 @@
 """Typical queries of a filled store, in milliseconds, and an append beside a bare INSERT:
 `python -m benchmarks.queries URL`.
 
-URL is the owner's, of a new and empty store (`penstock migrate`), which is filled and left so.
+URL is the owner's, of a new and empty store (`penstock migrate`), which is filled and left so. What many
+partitions cost: `python -m benchmarks.queries --many --partitions 400 --events 400000`.
 """
 
 from __future__ import annotations
@@ -158,13 +159,28 @@ async def _measure(work: Mapping[str, Work], times: int) -> dict[str, float]:
 
 
 def main(
-    url: Annotated[str, typer.Argument(help="The owner's, of a new and empty store.")],
+    url: Annotated[str, typer.Argument(help="The owner's, of a new and empty store.")] = "",
     events: Annotated[int, typer.Option(min=1_000)] = 1_000_000,
     partitions: Annotated[int, typer.Option(min=2, max=2_000)] = 24,
     times: Annotated[int, typer.Option(min=10, help="Repetitions of each query.")] = 100,
+    many: Annotated[
+        bool,
+        typer.Option(
+            "--many",
+            help="Medians with --partitions ÷ with 4, of equal events, in stores that are made and dropped.",
+        ),
+    ] = False,
 ) -> None:
     """Print one JSON object."""
-    print(json.dumps(asyncio.run(_filled(url, events, partitions, times)), indent=2))
+    if many == bool(url):
+        raise typer.BadParameter("give the URL of a store to fill, or --many, which makes its own")
+    if many:
+        from benchmarks.servers import servers
+
+        found = many_partitions(servers(), events=events, counts=(4, partitions), times=times)
+    else:
+        found = asyncio.run(_filled(url, events, partitions, times))
+    print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":
