@@ -60,7 +60,9 @@ def redrive(
     """Send open dead letters back to their topic: same bytes, key, headers, partition. Mend the cause first.
 
     Each is sent once, however often this is run or interrupted. They come late: behind the newer events of
-    their entity. Exits 1 where some were left; they are named.
+    their entity. Where a producer has emitted an event anew since, send its dead letter back within the
+    workers' dedupe window (24 h), or discard it: later it would be stored twice. Exits 1 where some were
+    left; they are named.
 
     Example: penstock dlq redrive --cause unknown_schema --dry-run
     """

@@ -48,7 +48,12 @@ GroupOption = Annotated[
     str | None, typer.Option("--group", "-g", help="Group whose books are filled (default: penstock).")
 ]
 ExpiredOption = Annotated[
-    bool, typer.Option("--expired", help="Also bring back what retention has dropped, in whole ranges.")
+    bool,
+    typer.Option(
+        "--expired",
+        help="Also bring back what retention has dropped, in whole ranges; what is left of one when the run "
+        "is interrupted counts as missing until it is run again.",
+    ),
 ]
 
 
@@ -128,8 +133,6 @@ def _run(
     )
     if compare and into is None:
         raise typer.BadParameter("--compare goes with --into: the database to rebuild in")
-    from penstock.replay.shown import show_plan
-
     dsn = settings.database(DatabaseRole.WORKER)
     asked = _asked(settings, span, partition, expired)
     if into is None or dry_run:
@@ -140,10 +143,22 @@ def _run(
         target = load_settings(servers=False, database_url=into).database()
         plan = asyncio.run(prepare(settings, dsn, target, asked))
     if dry_run or not (plan.to_read or compare):
-        show_plan(plan, as_json=as_json)
+        _nothing_done(plan, dry_run=dry_run, as_json=as_json)
         return
     summary = _carry_out(settings, plan, target, rate, take_over, quiet=into is not None)
     _conclude(summary, dsn, target if compare else None, as_json=as_json)
+
+
+def _nothing_done(plan: "Plan", *, dry_run: bool, as_json: bool) -> None:
+    """The plan; but who asked for a run as JSON gets a run that had nothing to do."""
+    from penstock.replay.run import RunSummary
+    from penstock.replay.shown import show_plan
+    from penstock_consumer.replay import ReplayEnd
+
+    if as_json and not dry_run:
+        typer.echo(json.dumps(RunSummary(end=ReplayEnd.FINISHED).as_json()))
+    else:
+        show_plan(plan, as_json=as_json)
 
 
 def _carry_out(

@@ -22,13 +22,15 @@ __all__ = ["RunSummary", "replay"]
 
 @dataclass(slots=True)
 class RunSummary:
-    """What a run came to."""
+    """What a run came to; number 0: there was nothing to do."""
 
     run: int = 0
     offsets: int = 0
     """Accounted for."""
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(map(str, Outcome), 0))
     end: ReplayEnd = ReplayEnd.STOPPED
+    expired: bool = False
+    """It opened the books of what retention had dropped."""
 
     def add(self, offsets: int, result: WriteResult) -> None:
         """One more batch."""
@@ -38,7 +40,7 @@ class RunSummary:
 
     def as_json(self) -> Mapping[str, object]:
         """For programs."""
-        return {"run": self.run, "state": str(self.end), "offsets": self.offsets, **self.counts}
+        return {"run": self.run or None, "state": str(self.end), "offsets": self.offsets, **self.counts}
 
 
 async def replay(
@@ -55,7 +57,7 @@ async def replay(
     Raises what `run_replay` raises.
     """
     request: ReplayRequest = plan.request()
-    summary, stop = RunSummary(), asyncio.Event()
+    summary, stop = RunSummary(expired=plan.asked.expired), asyncio.Event()
     topics = tuple(dict.fromkeys(ref.topic for ref in request.bounds))
     worker = worker_settings(settings.model_copy(update={"topics": topics}), WorkerChoices())
     places = [(ref.topic, ref.partition) for ref in request.bounds]

@@ -113,6 +113,8 @@ def sentence(summary: "RunSummary") -> str:
         f"{count:,} {name.replace('_', '-')}" for name, count in summary.counts.items() if count
     )
     left = "" if summary.end == "finished" else " Run it again to go on."
+    if left and summary.expired:  # how the outcomes were spread over the range is not known, so it stays open
+        left += " Until it has ended, `penstock reconcile` calls the rest of an expired range missing."
     return (
         f"Replay {summary.run} {summary.end}: {counted(summary.offsets, 'offset')} accounted for "
         f"({counts or 'no records'}).{left}"

@@ -161,3 +161,15 @@ def test_what_cannot_be_done_is_said(
     shown = " ".join("".join(capsys.readouterr()).split())
     assert said in shown
     assert "Traceback" not in shown
+
+
+async def test_a_run_with_nothing_to_do_is_a_run_for_programs_and_a_plan_for_people(
+    store: Store, run_penstock: RunPenstock
+) -> None:
+    done = run_penstock(store.environment, "replay", "run", "--json")
+    assert done.returncode == ExitCode.OK, done.stderr
+    nothing = dict.fromkeys(("offsets", "stored", "duplicate", "conflict", "dead_lettered", "tombstone"), 0)
+    assert json.loads(done.stdout) == {"run": None, "state": "finished", **nothing}
+    planned = run_penstock(store.environment, "replay", "run", "--dry-run", "--json")
+    assert json.loads(planned.stdout)["to_read"] == 0
+    assert "0 offsets to read" in run_penstock(store.environment, "replay", "run").stdout
