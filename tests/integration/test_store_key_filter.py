@@ -35,6 +35,7 @@ def _event(number: int) -> EventFields:
 async def _fill(sink: Any, admin: Admin, *, rows: int = 300, seal: bool = True) -> int:
     """Closed partitions of keys of chance, the same ones in every run; the offset after them."""
     history, offset = History(admin), 0
+    await admin.execute("UPDATE penstock.settings SET leaf_indexes = '{lean}'")
     await partitions.make_current(admin)
     claim = (await sink.claim([ref()]))[ref()]
     for _ in range(_CLOSED):
@@ -207,6 +208,7 @@ async def test_the_filter_keeps_to_the_window_and_to_its_bound(
 async def test_python_and_postgresql_print_keys_alike(make_sink: SinkFactory, admin: Admin) -> None:
     sink = await make_sink(dedupe_window=_EVER)
     history = History(admin)
+    await admin.execute("UPDATE penstock.settings SET leaf_indexes = '{lean}'")
     await partitions.make_current(admin)
     claim = (await sink.claim([ref()]))[ref()]
     keys = [("Größe", "k1"), ("a\nb", "c"), ("a", "b\nc"), ("", ""), ("𝄞", "鍵")]
