@@ -56,19 +56,26 @@ def check_identifier(value: str) -> str:
 
 
 def canonical_json(value: Any) -> bytes:
-    """The one text of a JSON value: keys sorted by code point, no spaces, Python's shortest numbers, UTF-8.
+    """The one text of a JSON value: `exact_json`, but floats of 1e16 and more as integers, minus zero as 0.0.
 
-    Integers of any size stay exact. Floats of 1e16 and more are written as integers and minus zero as 0.0:
-    jsonb keeps no other spelling of them, and what is read back must have the same text. Raises ValueError,
-    naming the place, for what jsonb would refuse: NUL, lone surrogates, NaN, infinities, too deep a nesting.
+    jsonb keeps no other spelling of them, and what is read back must have the same text. Raises as that.
+    """
+    text = exact_json(value)
+    return _TOKEN.sub(_as_jsonb_keeps, text) if b"e+" in text or b"-0.0" in text else text
+
+
+def exact_json(value: Any) -> bytes:
+    """Text that reads as the same value: keys sorted by code point, no spaces, Python's shortest numbers,
+    UTF-8. Integers of any size stay exact.
+
+    Raises ValueError, naming the place, for what jsonb would refuse: NUL, lone surrogates, NaN, infinities,
+    too deep a nesting.
     """
     try:
         text = _encoder.encode(value).encode()
     except (ValueError, RecursionError):
         _find_fault(value)
         raise
-    if b"e+" in text or b"-0.0" in text:
-        text = _TOKEN.sub(_as_jsonb_keeps, text)
     # What follows is a quick look that only seldom needs the closer one.
     brackets = text.count(b"{") + text.count(b"[") if len(text) > 2 * MAX_JSON_DEPTH else 0
     if b"\\u0000" in text or brackets > MAX_JSON_DEPTH:

@@ -13,9 +13,9 @@ from typing import Final, Self
 from pydantic import JsonValue
 
 from penstock_schemas import RecordedEvent
-from penstock_schemas._text import canonical_json, check_identifier
+from penstock_schemas._text import check_identifier, exact_json
 from penstock_store.checkpoint_records import Batch
-from penstock_store.contract import OrderBy, QueryOptions
+from penstock_store.contract import OrderBy, QueryOptions, exactly
 from penstock_store.store_errors import InvalidSnapshot
 
 __all__ = ["EVERYTHING", "DerivedReads", "LocalReads", "snapshot_json"]
@@ -30,7 +30,7 @@ def snapshot_json(key: str, state: JsonValue, sequence: int, state_version: int)
     """The state's JSON text. Raises `InvalidSnapshot` where a part cannot be stored by some backend."""
     try:
         check_identifier(key)
-        text = canonical_json(state)
+        text = exact_json(state)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidSnapshot(f"the snapshot's key or state cannot be stored: it {error}") from error
     if not 0 <= sequence <= _BIGINT or not 1 <= state_version <= _INTEGER:
@@ -50,6 +50,7 @@ class DerivedReads(ABC):
         """All events of one correlation, by occurred_at, then sequence. `stream` holds less memory of huge
         ones.
         """
+        correlation_id = exactly("correlation_id", correlation_id)
         options = QueryOptions(correlation_id=correlation_id, order_by=OrderBy.TIME)
         return [event async for event in self.stream(options)]
 

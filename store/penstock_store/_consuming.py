@@ -13,7 +13,7 @@ from penstock_schemas import RecordedEvent
 from penstock_store._common import EVERYTHING
 from penstock_store.checkpoint_records import Batch, CheckpointRecords, CheckpointState, Claim
 from penstock_store.checkpoints import Checkpoint, owner_name
-from penstock_store.contract import QueryOptions
+from penstock_store.contract import QueryOptions, exactly
 from penstock_store.folding import Fold, Loaded, Subject, load_state
 from penstock_store.store_contract import Snapshot
 from penstock_store.store_errors import NotSupported
@@ -107,7 +107,9 @@ class Consuming(ABC):
         """See `EventStore.load`."""
         return await load_state(
             self,
-            QueryOptions(entity_id=entity_id, tenant_id=tenant_id),
+            QueryOptions(
+                entity_id=exactly("entity_id", entity_id), tenant_id=exactly("tenant_id", tenant_id)
+            ),
             fold,
             initial,
             subject=Subject(
@@ -134,7 +136,7 @@ class Consuming(ABC):
         """See `EventStore.load_correlation`."""
         return await load_state(
             self,
-            QueryOptions(correlation_id=correlation_id),
+            QueryOptions(correlation_id=exactly("correlation_id", correlation_id)),
             fold,
             initial,
             subject=Subject(("correlation", correlation_id), f"correlation {correlation_id!r}"),

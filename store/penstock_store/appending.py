@@ -101,6 +101,8 @@ def prepare(events: Sequence[Event], expected_version: int | None = None) -> Pre
     of_key: dict[Key, int] = {}
     ids: set[bytes] = set()
     for event in events:
+        if not isinstance(event, Event):
+            raise InvalidAppend(f"only an Event can be appended; got {event!r:.200}")
         one = EventFields.of(event)
         place = of_key.setdefault((one.tenant_id, one.idempotency_key), len(fields))
         if place == len(fields):

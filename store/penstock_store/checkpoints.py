@@ -24,7 +24,7 @@ import structlog
 from pydantic import JsonValue
 
 from penstock_schemas import RecordedEvent
-from penstock_schemas._text import canonical_json, check_identifier
+from penstock_schemas._text import check_identifier, exact_json
 from penstock_store.checkpoint_errors import (
     CheckpointHeld,
     CheckpointLost,
@@ -272,7 +272,7 @@ def owner_name() -> str:
 def state_json(name: str, state: object) -> bytes:
     """The state's JSON text. Raises `InvalidCheckpoint`."""
     try:
-        return canonical_json(state)
+        return exact_json(state)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidCheckpoint(f"the state of checkpoint {name!r} cannot be kept: it {error}") from error
 

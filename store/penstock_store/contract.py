@@ -153,6 +153,18 @@ class EventReader(Protocol):
         ...
 
 
+def exactly(name: str, value: object) -> str:
+    """A filter's text that has to be given: None would choose every event. Raises `InvalidQuery`."""
+    return _text(name, value)
+
+
+def an_id(event_id: object) -> UUID:
+    """Raises `InvalidQuery`."""
+    if not isinstance(event_id, UUID):
+        raise InvalidQuery(f"event_id must be a uuid.UUID, such as event.event_id; got {event_id!r}.")
+    return event_id
+
+
 def _instant(name: str, value: object) -> datetime | None:
     if value is None:
         return None

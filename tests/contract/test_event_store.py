@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -258,6 +259,24 @@ async def test_what_comes_later_follows_the_last_page(store: EventStore) -> None
 async def test_a_page_that_is_too_long_is_refused(store: EventStore) -> None:
     with pytest.raises(InvalidQuery):
         await store.get_events(QueryOptions(limit=10_001))
+
+
+@needs(Capability.ANY_QUERY)
+async def test_what_is_no_id_and_no_event_is_refused_in_words(store: EventStore) -> None:
+    """None as an id chose every event: a correlation of a causation that an event does not have."""
+    await store.append(_event())
+    nothing: Any = None
+    for wrong, name in (
+        (lambda: store.get_events_by_correlation(nothing), "correlation_id"),
+        (lambda: store.load_correlation(nothing, lambda state, _event: state, 0, name="n"), "correlation_id"),
+        (lambda: store.load(nothing, lambda state, _event: state, 0, name="n"), "entity_id"),
+        (lambda: store.load("e1", lambda state, _event: state, 0, name="n", tenant_id=nothing), "tenant_id"),
+        (lambda: store.get_event(str(uuid.uuid4())), "event_id"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(InvalidQuery, match=f"{name} must be"):
+            await wrong()
+    with pytest.raises(InvalidAppend, match="only an Event"):
+        await store.append({"event_type": "a", "entity_id": "b"})  # type: ignore[arg-type]
 
 
 @needs(Capability.ANY_QUERY)

@@ -19,7 +19,7 @@ from penstock_store._meter import Meter
 from penstock_store._selecting import page, page_limit
 from penstock_store.appending import AppendResult, prepare
 from penstock_store.checkpoint_records import CheckpointRecords
-from penstock_store.contract import Page, QueryOptions
+from penstock_store.contract import Page, QueryOptions, an_id
 from penstock_store.errors import StoreError
 from penstock_store.file._checkpoints import FileCheckpoints
 from penstock_store.file._commits import Commits
@@ -155,6 +155,7 @@ class FileEventStore(LocalReads, Consuming):
 
     async def get_event(self, event_id: UUID) -> RecordedEvent | None:
         """See `EventReader.get_event`. Raises `CorruptedEvents` where it may be among the corrupted."""
+        event_id = an_id(event_id)
         with self._meter.timed("query"):
             return await self._read(lambda reader: reader.event(event_id))
 

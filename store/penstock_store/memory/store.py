@@ -27,7 +27,7 @@ from penstock_store._recorded import recorded_event
 from penstock_store._selecting import ahead_of, matches, order_key, page, page_limit
 from penstock_store.appending import AppendOutcome, AppendResult, Known, fresh_places, prepare
 from penstock_store.checkpoint_records import CheckpointRecords, CheckpointState
-from penstock_store.contract import OrderBy, Page, QueryOptions
+from penstock_store.contract import OrderBy, Page, QueryOptions, an_id
 from penstock_store.store_contract import Capability, Health, Snapshot, StoreMetrics
 
 __all__ = ["MemoryEventStore", "MemorySettings"]
@@ -150,7 +150,7 @@ class MemoryEventStore(LocalReads, Consuming):
     async def get_event(self, event_id: UUID) -> RecordedEvent | None:
         """See `EventReader.get_event`."""
         with self._meter.timed("query"):
-            return self._ids.get(event_id)
+            return self._ids.get(an_id(event_id))
 
     async def stream(self, options: QueryOptions = EVERYTHING) -> AsyncGenerator[RecordedEvent, None]:
         """See `EventReader.stream`."""

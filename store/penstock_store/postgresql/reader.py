@@ -17,7 +17,7 @@ from penstock_schemas import RecordedEvent
 from penstock_store._common import EVERYTHING, DerivedReads
 from penstock_store._cursor import OrderBy, encode_cursor, position_of
 from penstock_store.checkpoint_records import Batch
-from penstock_store.contract import DEFAULT_PAGE, MAX_PAGE, Page, QueryOptions
+from penstock_store.contract import DEFAULT_PAGE, MAX_PAGE, Page, QueryOptions, an_id
 from penstock_store.postgresql._live import Follow, Hints
 from penstock_store.postgresql._read_pool import ReadPool
 from penstock_store.postgresql._rows import events_of
@@ -98,7 +98,7 @@ class PostgresEventStore(DerivedReads):
     async def get_event(self, event_id: UUID) -> RecordedEvent | None:
         """The event with this id; None where there is none."""
         async with self._pool.call():
-            return await self._find(event_id)
+            return await self._find(an_id(event_id))
 
     async def _find(self, event_id: UUID) -> RecordedEvent | None:
         for window in await self._around(event_id):
