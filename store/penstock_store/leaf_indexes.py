@@ -7,7 +7,7 @@ from typing import Final
 
 __all__ = ["LEAF_INDEXES", "chosen_indexes"]
 
-LEAF_INDEXES: Final = ("time", "type", "correlation", "entity", "actor", "payload", "tags")
+LEAF_INDEXES: Final = ("time", "type", "correlation", "entity", "actor", "payload", "tags", "recorded")
 
 
 def chosen_indexes(wanted: Sequence[str]) -> tuple[str, ...]:

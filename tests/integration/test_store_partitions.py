@@ -308,7 +308,7 @@ async def test_making_partitions_waits_for_no_reader_and_no_writer(
 @pytest.mark.parametrize(
     ("configured", "secondary"),
     [
-        (["full"], {"time", "type", "correlation", "entity", "actor", "payload", "tags"}),
+        (["full"], {"time", "type", "correlation", "entity", "actor", "payload", "tags", "recorded"}),
         (["lean"], set()),
         (["type", "payload"], {"type", "payload"}),
     ],

@@ -41,6 +41,7 @@ AROUND: Final = """
 SELECT lower, upper, state = 'current' AS is_current FROM penstock.partitions
 WHERE state IN ('current', 'closed') AND upper > $1 ORDER BY lower LIMIT 2
 """
+_GROWTH: Final = 4  # a statement costs as much as planning a few more partitions
 _TICK: Final = timedelta(microseconds=1)
 _LAST_TICK: Final = datetime.max.replace(tzinfo=UTC)
 
@@ -130,7 +131,7 @@ def _spans(leaves: Sequence[_Row]) -> tuple[Span, ...]:
 def windows_of(rows: Sequence[_Row], options: QueryOptions) -> list[Window]:
     """The windows to read one after another; none where no partition can hold an answer.
 
-    One, two, four, … partitions, so that a full page looks at few of them and a selective filter still
+    One, four, sixteen, … partitions, so that a full page looks at few of them and a selective filter still
     passes hundreds in a handful of statements. By id, or with an offset, it needs all at once.
     """
     leaves = _leaves(rows)
@@ -140,8 +141,18 @@ def windows_of(rows: Sequence[_Row], options: QueryOptions) -> list[Window]:
         return _time_slices(leaves, descending=options.descending)
     if options.descending:
         leaves.reverse()
-    groups = [leaves[2**step - 1 : 2 ** (step + 1) - 1] for step in range(len(leaves).bit_length())]
-    return [Window(_spans(group[::-1] if options.descending else group)) for group in groups if group]
+    groups = [leaves[start:end] for start, end in pairwise([*_starts(len(leaves)), len(leaves)])]
+    return [Window(_spans(group[::-1] if options.descending else group)) for group in groups]
+
+
+def _starts(count: int) -> list[int]:
+    """Of the groups of one, four, sixteen, … among `count`."""
+    starts, start, size = [], 0, 1
+    while start < count:
+        starts.append(start)
+        start += size
+        size *= _GROWTH
+    return starts
 
 
 def _time_slices(leaves: Sequence[_Row], *, descending: bool) -> list[Window]:
@@ -157,13 +168,13 @@ def _time_slices(leaves: Sequence[_Row], *, descending: bool) -> list[Window]:
 
 
 def _edges(leaves: Sequence[_Row], *, descending: bool) -> list[datetime]:
-    """Ascending. Each slice from the side where the read begins has one, two, four, … partitions more."""
+    """Ascending. Each slice from the side where the read begins has one, four, … partitions more."""
     sealed = [leaf for leaf in leaves if leaf["first_occurred_at"] is not None]
     if descending:
         times = sorted((leaf["last_occurred_at"] for leaf in sealed), reverse=True)
     else:
         times = sorted(leaf["first_occurred_at"] for leaf in sealed)
-    picked = [times[2**step - 1] for step in range(1, len(times).bit_length())]
+    picked = [times[start] for start in _starts(len(times))[1:]]
     return sorted({edge for time in picked if (edge := _next_tick(time) if descending else time) is not None})
 
 

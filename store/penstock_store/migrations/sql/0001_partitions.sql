@@ -14,7 +14,8 @@ BEGIN
             ('entity', '(entity_id, occurred_at, sequence)'),
             ('actor', '(actor_id, occurred_at) WHERE actor_id IS NOT NULL'),
             ('payload', 'USING gin (payload jsonb_path_ops)'),
-            ('tags', 'USING gin ((metadata -> ''tags''))')
+            ('tags', 'USING gin ((metadata -> ''tags''))'),
+            ('recorded', 'USING brin (recorded_at) WITH (pages_per_range = 32, autosummarize = on)')
         ) AS known (name, definition)
         WHERE name = ANY (_sets) OR 'full' = ANY (_sets)
     LOOP

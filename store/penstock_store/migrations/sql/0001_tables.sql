@@ -46,7 +46,7 @@ CREATE TABLE penstock.settings (
         partition_interval >= '1 second' AND extract(year FROM partition_interval) = 0
         AND extract(month FROM partition_interval) = 0),
     CONSTRAINT settings_leaf_indexes CHECK (
-        leaf_indexes <@ '{full,lean,time,type,correlation,entity,actor,payload,tags}')
+        leaf_indexes <@ '{full,lean,time,type,correlation,entity,actor,payload,tags,recorded}')
 );
 
 -- settings.leaf_indexes: Secondary indexes of partitions made from now on: full (all), lean (none), or a list of
