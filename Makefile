@@ -11,7 +11,8 @@ export UV_PYTHON_DOWNLOADS := never
 PYTHON ?= python3
 BIN := .venv/bin
 SYNCED := .venv/.synced
-WORKERS ?= 2
+# a third process for two cores: much of a test is waiting for a server
+WORKERS ?= 3
 TESTS ?= tests
 FILE ?=
 SCENARIO ?=
