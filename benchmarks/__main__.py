@@ -66,7 +66,13 @@ def model(
     wal: Annotated[int, typer.Option(min=1, help="MB/s of WAL that one server takes for hours.")] = 200,
 ) -> None:
     """Say what 10,000, 100,000 and 1,000,000 events/s need, from the constants of a result."""
-    print_model(json.loads(result.read_text()), Server(cores=cores, wal=wal * 1e6))
+    try:
+        print_model(json.loads(result.read_text()), Server(cores=cores, wal=wal * 1e6))
+    except (KeyError, json.JSONDecodeError) as error:
+        raise typer.BadParameter(
+            f"{result} lacks a figure that the model needs ({error}). Measure again: make bench",
+            param_hint="RESULT",
+        ) from error
 
 
 if __name__ == "__main__":
