@@ -11,8 +11,6 @@ export UV_PYTHON_DOWNLOADS := never
 PYTHON ?= python3
 BIN := .venv/bin
 SYNCED := .venv/.synced
-# a third process for two cores: much of a test is waiting for a server
-WORKERS ?= 3
 TESTS ?= tests
 FILE ?=
 SCENARIO ?=
@@ -55,6 +53,10 @@ up: $(SYNCED) ## Start Kafka, PostgreSQL and the schema registry, and wait until
 .PHONY: down
 down: $(SYNCED) ## End what `make up` or `make demo` started; data is kept
 	@$(BIN)/penstock down
+
+# a third process for two cores: much of a test is waiting for a server, which seeds and fuzzing never do
+test: WORKERS ?= 3
+simulate fuzz: WORKERS ?= 2
 
 .PHONY: test
 test: $(SYNCED) ## Run all tests on real servers (WORKERS=4, TESTS=tests/unit)

@@ -22,7 +22,6 @@ from penstock_store.ingest import PartitionRef, PostgresSink, Rejection, SinkSet
 
 __all__ = ["measure_parts"]
 
-_PARTITIONS = 6
 _POLL = 30.0
 _LIMITS = BatchLimits()
 
@@ -62,7 +61,7 @@ def _consume(servers: Servers, topic: Topic) -> list[Message]:
     consumer = Consumer(config)
     messages: list[Message] = []
     try:
-        consumer.assign([KafkaPartition(topic.name, number, 0) for number in range(_PARTITIONS)])
+        consumer.assign([KafkaPartition(topic.name, number, 0) for number in range(topic.partitions)])
         while len(messages) < topic.records:
             came = consumer.consume(_LIMITS.fetch, _POLL)
             if not came:
@@ -81,7 +80,7 @@ def _decoder(servers: Servers, messages: Sequence[Message]) -> Decoder:
 
 
 async def _claimed(sink: PostgresSink, topic: Topic) -> dict[TopicPartition, Lane]:
-    refs = [PartitionRef("bench", topic.name, "bench", number) for number in range(_PARTITIONS)]
+    refs = [PartitionRef("bench", topic.name, "bench", number) for number in range(topic.partitions)]
     return {
         where: Lane(where, claim, 0, claim.position, 0)
         for ref, claim in (await sink.claim(refs)).items()

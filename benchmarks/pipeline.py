@@ -156,7 +156,7 @@ async def _pause(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 async def _leaf_bytes(connection: asyncpg.Connection) -> int:
-    """Of the current partition, which was empty before."""
+    """Of the current partition, with its indexes."""
     size: Any = await connection.fetchval(
         "SELECT pg_total_relation_size(format('penstock.%I', name)) FROM penstock.partitions"
         " WHERE state = 'current'"

@@ -32,6 +32,7 @@ class Topic:
     """A loaded topic: how many records it holds, and how many events that differ."""
 
     name: str
+    partitions: int
     records: int
     events: int
 
@@ -55,7 +56,7 @@ class Servers:
         admin.create_topics([made])[name].result(_DEADLINE)
         try:
             ids = self._emit(name, load) if load else set()
-            yield Topic(name=name, records=load.count if load else 0, events=len(ids))
+            yield Topic(name=name, partitions=partitions, records=load.count if load else 0, events=len(ids))
         finally:
             admin.delete_topics([name])[name].result(_DEADLINE)
 

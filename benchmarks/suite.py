@@ -165,14 +165,8 @@ def _growth(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> No
 
 
 def _parts(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> None:
-    taken: dict[str, list[float]] = defaultdict(list)
     with servers.topic(Load(count=plan.events)) as topic:
-        for number in range(plan.rounds):
-            for name, value in measure_parts(servers, topic, "lean").items():
-                taken[name].append(value)
-            log(
-                f"parts {number + 1}/{plan.rounds}: {_said({name: each[-1] for name, each in taken.items()})}"
-            )
+        taken = _repeated("parts", plan, log, lambda: measure_parts(servers, topic, "lean"))
     for name, values in taken.items():
         part, _, kind = name.partition("_")
         group = "cpu_s_per_million" if kind else "events_per_s"
@@ -180,20 +174,12 @@ def _parts(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> Non
 
 
 def _indexes(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> None:
-    taken: dict[str, list[float]] = defaultdict(list)
-    for number in range(plan.rounds):
-        for name, value in measure_indexes(servers, plan.events).items():
-            taken[name].append(value)
-        log(f"indexes {number + 1}/{plan.rounds}: {_said({name: each[-1] for name, each in taken.items()})}")
+    taken = _repeated("indexes", plan, log, lambda: measure_indexes(servers, plan.events))
     found["index_cpu_us_per_event"] = {name: _median(each) for name, each in taken.items()}
 
 
 def _emit(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> None:
-    rates: dict[str, list[float]] = defaultdict(list)
-    for number in range(plan.rounds):
-        for name, rate in measure_emit(servers, min(plan.events, 100_000)).items():
-            rates[name].append(rate)
-        log(f"emit {number + 1}/{plan.rounds}: {_said({name: each[-1] for name, each in rates.items()})}")
+    rates = _repeated("emit", plan, log, lambda: measure_emit(servers, min(plan.events, 100_000)))
     for name in ("typed", "generic", "encoded"):
         found["ratios"][f"emit_{name}"] = _median([
             rate / bare for rate, bare in zip(rates[name], rates["bare"], strict=True)
@@ -243,6 +229,19 @@ def _alternatives(servers: Servers, plan: Plan, log: Log, found: dict[str, Any])
             rates = measure_alternatives(servers, count, indexes)
             log(f"alternatives, {indexes}: {_said(rates)}")
             found["ratios"] |= {f"{name}_{indexes}": round(rate / limit, 3) for name, rate in rates.items()}
+
+
+def _repeated(
+    group: str, plan: Plan, log: Log, measure: Callable[[], dict[str, float]]
+) -> dict[str, list[float]]:
+    """Each figure of each round."""
+    taken: dict[str, list[float]] = defaultdict(list)
+    for number in range(1, plan.rounds + 1):
+        figures = measure()
+        log(f"{group} {number}/{plan.rounds}: {_said(figures)}")
+        for name, value in figures.items():
+            taken[name].append(value)
+    return taken
 
 
 def _rounds(

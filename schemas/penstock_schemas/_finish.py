@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+from penstock_schemas._ids import uuid_text
 from penstock_schemas._json_text import canonical_text, check_object
 from penstock_schemas._text import check_identifier
 from penstock_schemas.errors import DecodeError, DecodeReason
@@ -27,11 +28,6 @@ def uuid_bytes(text: str) -> bytes:
         if len(raw) == 16:  # fromhex skips spaces
             return raw
     raise ValueError("no UUID")
-
-
-def uuid_text(raw: bytes) -> str:
-    digits = raw.hex()
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def finish(

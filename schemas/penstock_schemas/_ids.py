@@ -5,7 +5,7 @@ import time
 import uuid
 from random import Random
 
-__all__ = ["id_text", "new_id"]
+__all__ = ["new_id", "uuid_text"]
 
 _VERSION_AND_VARIANT = 7 << 76 | 2 << 62
 # Ids have to differ, not to be secrets: a system call for each would be a fifth of the price. A child must
@@ -33,7 +33,7 @@ def new_id() -> uuid.UUID:
     return made
 
 
-def id_text(value: uuid.UUID) -> str:
-    """`str(value)`, at two thirds of its price."""
-    digits = value.int.to_bytes(16, "big").hex()
+def uuid_text(raw: bytes) -> str:
+    """The usual spelling of a UUID's 16 bytes: of `value.bytes` it is `str(value)`, cheaper."""
+    digits = raw.hex()
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

@@ -20,7 +20,7 @@ from pydantic import (
     field_validator,
 )
 
-from penstock_schemas._ids import id_text, new_id
+from penstock_schemas._ids import new_id, uuid_text
 from penstock_schemas._text import canonical_json, check_identifier, known_good_json
 from penstock_schemas._typed_payload import payload_writer
 from penstock_schemas.payload import EventPayload
@@ -109,7 +109,7 @@ class Event(BaseModel):
             return None
         values = own | fields
         values["event_id"] = event_id = new_id()
-        own_id = id_text(event_id)
+        own_id = uuid_text(event_id.bytes)
         values["entity_id"], values["payload"], values["metadata"] = entity_id, payload, {}
         if values["correlation_id"] is None:
             values["correlation_id"] = own_id

@@ -13,6 +13,7 @@ from zlib import crc32
 import orjson
 
 from penstock_schemas import RecordedEvent
+from penstock_schemas._ids import uuid_text
 from penstock_schemas.fields import EventFields, microseconds
 from penstock_store._recorded import instant
 from penstock_store._selecting import document_matches
@@ -39,7 +40,7 @@ def encode_line(fields: EventFields, sequence: int, recorded_at: datetime, left:
         {
             "sequence": sequence,
             "recorded_at": recorded_at.isoformat(),
-            "event_id": _uuid_text(fields.event_id),
+            "event_id": uuid_text(fields.event_id),
             "event_type": fields.event_type,
             "occurred_at": instant(fields.occurred_at).isoformat(),
             "actor_type": fields.actor_type,
@@ -55,11 +56,6 @@ def encode_line(fields: EventFields, sequence: int, recorded_at: datetime, left:
     )
     body = b'%b,"left":%d,"payload":%b,"metadata":%b' % (head[:-1], left, fields.payload, fields.metadata)
     return b'%b,"crc32":"%08x"}\n' % (body, crc32(body))
-
-
-def _uuid_text(data: bytes) -> str:
-    text = data.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def trusted(line: bytes) -> dict[str, Any]:
