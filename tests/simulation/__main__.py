@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -50,7 +51,8 @@ def _reports(seeds: Sequence[int], workers: int) -> Iterator[Report]:
     if workers < 2:
         yield from map(simulate, seeds)
         return
-    with Pool(workers) as pool:
+    # what is imported stays: not looked through with every collection
+    with Pool(workers, initializer=gc.freeze) as pool:
         yield from pool.imap(simulate, seeds, chunksize=_CHUNK)
 
 

@@ -159,11 +159,11 @@ class Audit:
 
     def done(self, database: Database) -> bool:
         """Every position is behind the last record, or nothing was ever there to begin with."""
-        positions = {where: database.position(where, log.topic_id) for where, log in self._logs.items()}
-        return all(
-            (log.low if positions[where] is None else positions[where]) > log.last
-            for where, log in self._logs.items()
-        )
+        for where, log in self._logs.items():  # asked after every step: out at the first that is behind
+            position = database.position(where, log.topic_id)
+            if (log.low if position is None else position) <= log.last:
+                return False
+        return True
 
     def finish(self, database: Database) -> None:
         for ref, ranges in database.ranges.items():
