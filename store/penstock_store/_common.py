@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from penstock_schemas import RecordedEvent
 from penstock_schemas._text import check_identifier, exact_json
 from penstock_store.checkpoint_records import Batch
-from penstock_store.contract import OrderBy, QueryOptions, exactly
+from penstock_store.contract import OrderBy, QueryOptions, a_sequence, beginning, exactly
 from penstock_store.store_errors import InvalidSnapshot
 
 __all__ = ["EVERYTHING", "DerivedReads", "LocalReads", "snapshot_json"]
@@ -33,9 +33,11 @@ def snapshot_json(key: str, state: JsonValue, sequence: int, state_version: int)
         text = exact_json(state)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidSnapshot(f"the snapshot's key or state cannot be stored: it {error}") from error
-    if not 0 <= sequence <= _BIGINT or not 1 <= state_version <= _INTEGER:
+    whole = type(sequence) is int and type(state_version) is int  # True is none
+    if not whole or not 0 <= sequence <= _BIGINT or not 1 <= state_version <= _INTEGER:
         raise InvalidSnapshot(
-            f"sequence must be 0 or more and state_version 1 or more; got {sequence} and {state_version}"
+            "sequence must be a whole number from 0, that of an event, and state_version one from 1;"
+            f" got {sequence!r} and {state_version!r}"
         )
     return text
 
@@ -60,6 +62,7 @@ class DerivedReads(ABC):
         """After sequence `start`, by sequence; or, where it is a time, those that occurred since, by time."""
         if isinstance(start, datetime):
             return self.stream(options.replace(since=start, order_by=OrderBy.TIME, descending=False))
+        start = a_sequence("start", start)
         return self.stream(options.replace(after_sequence=start, order_by=OrderBy.SEQUENCE, descending=False))
 
 
@@ -110,7 +113,7 @@ class LocalReads(DerivedReads):
         self, after: int = 0, options: QueryOptions = EVERYTHING
     ) -> AsyncGenerator[Batch, None]:
         """`subscribe` in batches; an empty one says that there was no more."""
-        position = max(after, options.after_sequence or after)
+        position = beginning(after, options)
         remaining, up_to = options.limit, options.up_to_sequence
         base = options.replace(order_by=OrderBy.SEQUENCE, descending=False, cursor=None, offset=0)
         woken = asyncio.Event()

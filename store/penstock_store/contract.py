@@ -165,6 +165,19 @@ def an_id(event_id: object) -> UUID:
     return event_id
 
 
+def a_sequence(name: str, value: object) -> int:
+    """Raises `InvalidQuery`."""
+    return _whole(name, value, least=-_BIGINT, most=_BIGINT)
+
+
+def beginning(after: object, options: QueryOptions) -> int:
+    """After which sequence a live read begins: `after`, or later where `options` say so. Raises
+    `InvalidQuery`.
+    """
+    position = a_sequence("after", after)
+    return max(position, options.after_sequence or position)
+
+
 def _instant(name: str, value: object) -> datetime | None:
     if value is None:
         return None
@@ -200,9 +213,10 @@ def _texts(name: str, values: object) -> tuple[str, ...]:
     return tuple(sorted({_text(name, value) for value in values}))
 
 
-def _whole(name: str, value: object, *, least: int, most: int) -> None:
+def _whole(name: str, value: object, *, least: int, most: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise InvalidQuery(f"{name} must be a whole number from {least:,} to {most:,}; got {value!r}.")
+    return value
 
 
 def _containable(payload: object) -> dict[str, Any]:

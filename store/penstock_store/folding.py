@@ -70,8 +70,10 @@ async def load_state(
     accept_loss: bool,
 ) -> Loaded[_State]:
     """See `EventStore.load`. `options` choose the events of `subject`, by sequence."""
-    if snapshot_every is not None and snapshot_every < _LEAST_EVERY:
-        raise InvalidSnapshot(f"snapshot_every must be 1 or more events; got {snapshot_every!r}")
+    if snapshot_every is not None and (type(snapshot_every) is not int or snapshot_every < _LEAST_EVERY):
+        raise InvalidSnapshot(
+            f"snapshot_every must be a whole number of events from 1; got {snapshot_every!r}"
+        )
     key = _key(fold, name, subject.key)
     found = await store.get_snapshot(key, state_version=state_version)
     loaded = None

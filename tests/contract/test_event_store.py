@@ -275,8 +275,22 @@ async def test_what_is_no_id_and_no_event_is_refused_in_words(store: EventStore)
     ):
         with pytest.raises(InvalidQuery, match=f"{name} must be"):
             await wrong()
+    for every in ("1", 1.0, True):
+        with pytest.raises(InvalidSnapshot, match="snapshot_every must be"):
+            await store.load("e1", lambda state, _event: state, 0, name="n", snapshot_every=every)  # type: ignore[arg-type]
     with pytest.raises(InvalidAppend, match="only an Event"):
         await store.append({"event_type": "a", "entity_id": "b"})  # type: ignore[arg-type]
+
+
+@needs(Capability.ANY_BATCH)
+async def test_a_place_that_is_no_sequence_is_refused_in_words(store: EventStore) -> None:
+    """None compared with a number is Python's error; to `stream_since` it meant everything."""
+    await store.append(_event())
+    for wrong in (None, "1", 1.5, True, 2**63):
+        async with asyncio.timeout(30):
+            for read, name in ((store.subscribe, "after"), (store.stream_since, "start")):
+                with pytest.raises(InvalidQuery, match=f"{name} must be"):
+                    _ = [event async for event in read(wrong)]  # type: ignore[arg-type]
 
 
 @needs(Capability.ANY_QUERY)
@@ -345,13 +359,18 @@ async def test_a_snapshot_is_replaced_by_newer_ones_of_its_version(store: EventS
 
 
 async def test_a_snapshot_that_cannot_be_stored_is_refused(store: EventStore) -> None:
-    for key, state, sequence, version in (
+    refused: tuple[tuple[str, Any, Any, Any], ...] = (
         ("", 1, 1, 1),
         ("k", float("nan"), 1, 1),
         ("k", "\0", 1, 1),
         ("k", 1, -1, 1),
+        ("k", 1, "1", 1),
+        ("k", 1, None, 1),
+        ("k", 1, True, 1),
         ("k", 1, 1, 0),
-    ):
+        ("k", 1, 1, 1.0),
+    )
+    for key, state, sequence, version in refused:
         with pytest.raises(InvalidSnapshot):
             await store.create_snapshot(key, state, sequence=sequence, state_version=version)
 

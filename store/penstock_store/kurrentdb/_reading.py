@@ -12,7 +12,7 @@ from kurrentdbclient import RecordedEvent as Stored
 
 from penstock_schemas import RecordedEvent
 from penstock_store._selecting import ahead_of, matches
-from penstock_store.contract import OrderBy, QueryOptions
+from penstock_store.contract import OrderBy, QueryOptions, beginning
 from penstock_store.kurrentdb._client import KurrentClient
 from penstock_store.kurrentdb._mapping import Unreadable, place_of, read_event
 from penstock_store.kurrentdb._plan import Filter, Plan, filter_of, plan_of
@@ -111,7 +111,7 @@ class Reading:
 
     async def subscribe(self, after: int, options: QueryOptions) -> AsyncGenerator[RecordedEvent, None]:
         """See `EventReader.subscribe`. Goes on through an absence of the server."""
-        position = max(after, options.after_sequence or after, 0)
+        position = max(beginning(after, options), 0)
         remaining, up_to = options.limit, options.up_to_sequence
         base = options.replace(order_by=OrderBy.SEQUENCE, descending=False, cursor=None, offset=0, limit=None)
         wanted = _live_filter(base, self._settings.category)

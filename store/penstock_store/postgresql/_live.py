@@ -11,7 +11,7 @@ import asyncpg
 import structlog
 
 from penstock_schemas import RecordedEvent
-from penstock_store.contract import OrderBy, QueryOptions
+from penstock_store.contract import OrderBy, QueryOptions, beginning
 from penstock_store.driver import DRIVER_ERRORS
 from penstock_store.postgresql.reader_settings import ReaderSettings
 
@@ -32,7 +32,7 @@ class Follow:
     """
 
     def __init__(self, options: QueryOptions, after: int) -> None:
-        self.position = max(after, options.after_sequence or after)
+        self.position = beginning(after, options)
         self._remaining = options.limit
         self._finished = False
         self._options = options.replace(order_by=OrderBy.SEQUENCE, descending=False, cursor=None, offset=0)
