@@ -30,3 +30,11 @@ class DeadLetterBreaker:
             self.records -= old_records
             self.bad -= old_bad
         return self._share < 1 and self.bad >= _FEWEST and self.bad > self._share * self.records
+
+    def take_back(self, records: int) -> None:
+        """The newest `records` were not committed: they come again, and are to count once."""
+        while self._seen and records > 0:
+            came, bad = self._seen.pop()
+            self.records -= came
+            self.bad -= bad
+            records -= came

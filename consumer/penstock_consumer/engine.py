@@ -198,6 +198,7 @@ class Engine:
                     continue
                 batch, self._batch = self._batch, PendingBatch(self._clock.monotonic())
                 self._in_flight = batch
+                self._rhythm.taken()
                 batch.seal()
             self._moved.set()
             result = await self._write(batch)
@@ -380,6 +381,7 @@ class Engine:
         stand.
         """
         await self._stop_writer()
+        self._breaker.take_back(self._batch.records + (self._in_flight.records if self._in_flight else 0))
         self._batch, self._in_flight = PendingBatch(self._clock.monotonic()), None
         self._assignment.reset(slow, delay)
         self._start_writer()

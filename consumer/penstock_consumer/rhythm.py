@@ -9,11 +9,14 @@ _IDLE = 0.5  # seconds of waiting for a first record: bounds how late a stop or 
 
 
 class Rhythm:
-    """A quiet topic is written after `linger`, a full stream in big batches: more waits in Kafka anyway."""
+    """A quiet topic is written after `linger`, a full stream in big batches: more waits in Kafka anyway. They
+    grow by doubling, so that PostgreSQL does not wait for the first big one to be decoded.
+    """
 
     def __init__(self, limits: BatchLimits) -> None:
         self._limits = limits
         self._mean = 1024.0  # bytes a record, learnt from what came
+        self._enough = limits.fetch  # records that an idle writer takes although more waits
 
     def is_full(self, batch: PendingBatch) -> bool:
         """Nothing more may be added."""
@@ -36,6 +39,13 @@ class Rhythm:
         """Whether an idle writer should take the batch. `caught_up`: the last fetch brought less than was
         asked for, though it waited `linger` for more.
         """
+        if caught_up:
+            self._enough = self._limits.fetch
         if not batch.records:
             return False
-        return caught_up or self.is_full(batch) or now - batch.opened >= self._limits.age
+        enough = batch.records >= self._enough or self.is_full(batch)
+        return caught_up or enough or now - batch.opened >= self._limits.age
+
+    def taken(self) -> None:
+        """The writer took a batch: while it writes, the next one has time to grow."""
+        self._enough = min(2 * self._enough, self._limits.records)

@@ -28,7 +28,7 @@ _FIXED = (
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchLimits:
     """When a batch is full. A batch that is not full goes as soon as the writer is idle and nothing waits
-    in Kafka.
+    in Kafka, or what went before it was half as much.
     """
 
     records: int = 30_000
@@ -39,7 +39,8 @@ class BatchLimits:
     age: float = 0.5
     """How long it waits at most, however much more waits in Kafka, once the writer is idle."""
     fetch: int = 5_000
-    """Records taken and decoded at a time: the granularity of everything that interrupts decoding."""
+    """Records taken and decoded at a time: the granularity of everything that interrupts decoding. So many
+    are the first batch of a full stream, each later one twice as many up to `records`."""
 
     def __post_init__(self) -> None:
         if self.records < 1 or self.fetch < 1 or self.bytes < 1024:

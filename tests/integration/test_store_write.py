@@ -82,12 +82,19 @@ async def test_sequence_follows_the_order_of_the_batch(make_sink: SinkFactory, a
     assert len({row["recorded_at"] for row in rows}) == 1
 
 
-async def test_a_repeated_key_is_a_duplicate_or_a_conflict(make_sink: SinkFactory, admin: Admin) -> None:
+@pytest.mark.parametrize("same_session", [True, False])
+async def test_a_repeated_key_is_a_duplicate_or_a_conflict(
+    make_sink: SinkFactory, admin: Admin, *, same_session: bool
+) -> None:
+    """Also where the worker that stored it first was another one, which only PostgreSQL knows."""
     sink = await make_sink()
     claim = (await sink.claim([ref()]))[ref()]
     rejected = Rejections()
     events = [event("a", "1"), event("b", "1"), event("a", "1"), event("b", "2"), event("c", "1")]
     first = await sink.write(batch(claim, events), reject=rejected)
+    if not same_session:
+        sink = await make_sink()
+        claim = (await sink.claim([ref()]))[ref()]
     again = batch(claim, [event("a", "1"), event("b", "9"), event("d", "1")], first=5, expected=5)
     second = await sink.write(again, reject=rejected)
     assert first.counts[0] == {

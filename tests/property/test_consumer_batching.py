@@ -157,7 +157,7 @@ def test_a_batch_passes_its_limits_by_less_than_a_chunk_of_what_it_knows(
 
 @given(st.floats(0, 10), st.booleans(), st.integers(0, 10))
 def test_a_batch_is_due_at_once_when_nothing_more_waits(age: float, caught_up: bool, records: int) -> None:
-    limits = BatchLimits(records=10, linger=0.01, age=0.5)
+    limits = BatchLimits(records=10, fetch=10, linger=0.01, age=0.5)
     rhythm, batch = Rhythm(limits), Sized(records, 10)
     due = rhythm.is_due(batch, 100.0 + age, caught_up=caught_up)
     if not records:
@@ -166,6 +166,26 @@ def test_a_batch_is_due_at_once_when_nothing_more_waits(age: float, caught_up: b
         assert due == (caught_up or records == 10 or 100.0 + age - 100.0 >= limits.age)
     # Without records, or with a batch that waits for the writer, news can be waited for; else more is there.
     assert (rhythm.patience(batch, due=due) > 0) == (due or not records)
+
+
+@given(st.integers(1, 50), st.integers(1, 100), st.lists(st.booleans(), max_size=12))
+def test_an_idle_writer_takes_twice_as_much_each_time_while_more_waits(
+    fetch: int, most: int, takes: list[bool]
+) -> None:
+    rhythm, enough = Rhythm(BatchLimits(records=most, fetch=fetch)), fetch
+
+    def due(records: int, *, caught_up: bool = False) -> bool:
+        return rhythm.is_due(Sized(records, 0), 100.0, caught_up=caught_up)
+
+    for caught_up in takes:
+        wanted = min(enough, most)
+        assert due(wanted)
+        assert not due(wanted - 1)
+        if caught_up:
+            assert due(1, caught_up=True)
+            enough = fetch
+        rhythm.taken()
+        enough = min(2 * enough, most)
 
 
 @given(st.integers(0, 2**32), st.integers(1, 60))
@@ -190,3 +210,23 @@ def test_the_breaker_trips_by_the_share_of_the_latest_records_only(chunks: list[
         assert breaker.bad <= breaker.records
         assert tripped == (breaker.bad >= 500 and breaker.bad > 0.5 * breaker.records)
     assert not DeadLetterBreaker(1.0, 5000).observe(10**6, 10**6)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 500), st.integers(0, 500)), max_size=20),
+    st.lists(st.tuples(st.integers(1, 500), st.integers(0, 500)), max_size=20),
+)
+def test_what_was_taken_back_counts_as_if_it_had_never_come(
+    kept: list[tuple[int, int]], again: list[tuple[int, int]]
+) -> None:
+    breaker, other = DeadLetterBreaker(0.5, 10**6), DeadLetterBreaker(0.5, 10**6)
+    for chunk in kept:
+        breaker.observe(*chunk)
+        other.observe(*chunk)
+    for chunk in again:
+        breaker.observe(*chunk)
+        breaker.observe(0, 1)  # refused by PostgreSQL
+    breaker.take_back(sum(records for records, _ in again))
+    assert (breaker.records, breaker.bad) == (other.records, other.bad)
+    breaker.take_back(10**9)
+    assert (breaker.records, breaker.bad) == (0, 0)

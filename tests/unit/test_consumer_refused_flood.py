@@ -4,8 +4,8 @@ import pytest
 
 from fixtures.worker_fakes import Bench
 from penstock_consumer.errors import DeadLettersUnavailable, PoisonFlood
-from penstock_store.errors import SinkUnavailable
-from penstock_store.ingest import Batch, Outcome, Rejection
+from penstock_store.errors import FenceLost, SinkUnavailable
+from penstock_store.ingest import Batch, Outcome, PartitionRef, Rejection
 
 
 def refusing(bench: Bench, share: int) -> None:
@@ -56,3 +56,11 @@ async def test_a_refused_row_is_counted_once_however_often_its_batch_is_tried(er
         bench.dead_letters.failures.extend(error for _ in range(600))
     await bench.run(lambda: bench.position() == 2)
     assert [letter.record.offset() for letter in bench.dead_letters.letters] == [0]
+
+
+async def test_records_that_come_again_after_a_lost_fence_count_once() -> None:
+    bench = Bench({"dead_letter_window": 1000, "fence_backoff": 0.01})
+    bench.source.put(*[b"bad"] * 300)
+    fenced = FenceLost([PartitionRef("cluster", "orders", "t-1", 0)])
+    bench.sink.failures.extend(("before", fenced) for _ in range(200))
+    await bench.run(lambda: bench.position() == 300)

@@ -13,6 +13,7 @@ import asyncpg
 
 from penstock_store.ingest._key_filter import KeyFilter
 from penstock_store.ingest._ledger import admit, finish, open_batch
+from penstock_store.ingest._recent_keys import RecentKeys
 from penstock_store.ingest._settle import Settlement, learn_keys
 from penstock_store.ingest.batch import Batch
 from penstock_store.ingest.decide import Known, counts
@@ -35,9 +36,12 @@ class RejectFailed(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """Ready to commit. `repeats`: some keys were stored before, so the next batch had better look first."""
+    """Ready to commit. `stored`: the records that were copied, by index. `repeats`: PostgreSQL had to say
+    that some keys were stored before, so the next batch had better look first.
+    """
 
     result: WriteResult
+    stored: Sequence[int]
     roll_due: bool
     repeats: bool
 
@@ -48,6 +52,7 @@ async def write_batch(
     *,
     window: timedelta,
     key_filter: KeyFilter,
+    recent: RecentKeys,
     look_first: bool,
     chunk_rows: int,
     reject: Reject,
@@ -59,7 +64,8 @@ async def write_batch(
     opened = await open_batch(connection, batch.parts, keys=batch.keys, window=window)
     if replay is not None:
         await admit(connection, batch.parts, replay)
-    known = Known()
+    known = Known(keys=recent.known(opened.leaf, batch.keys))
+    remembered = len(known.keys)
     if opened.closed and batch.rows:
         loaded, suspects = await key_filter.narrow(connection, opened.printed, batch.keys)
         for leaf in opened.closed:
@@ -82,4 +88,5 @@ async def write_batch(
         first_sequence=first + stored[0] if stored else None,
         last_sequence=first + stored[-1] if stored else None,
     )
-    return Written(result=result, roll_due=opened.roll_due, repeats=bool(known.keys))
+    repeats = len(known.keys) > remembered
+    return Written(result=result, stored=stored, roll_due=opened.roll_due, repeats=repeats)

@@ -20,6 +20,7 @@ from penstock_store.errors import FenceLost, PartitionError, SinkBroken, SinkUna
 from penstock_store.ingest import _claims, _ledger
 from penstock_store.ingest._key_filter import KeyFilter
 from penstock_store.ingest._ledger import NoCurrentPartition
+from penstock_store.ingest._recent_keys import RecentKeys
 from penstock_store.ingest._sessions import control_link, writer_link
 from penstock_store.ingest._settle import Unsettled
 from penstock_store.ingest._sqlstate import is_retryable, sink_error
@@ -55,6 +56,7 @@ class PostgresSink:
         self._held: dict[PartitionRef, Claim] = {}
         self._look_first = False
         self._key_filter = KeyFilter()
+        self._recent = RecentKeys()
         self._replay: ReplayRun | None = None
         self._upkeep = Upkeep(self._publish, self._roll)
 
@@ -177,6 +179,7 @@ class PostgresSink:
             batch=batch,
             window=self._settings.dedupe_window,
             key_filter=self._key_filter,
+            recent=self._recent,
             look_first=self._look_first,
             chunk_rows=self._settings.chunk_rows,
             reject=reject,
@@ -191,6 +194,8 @@ class PostgresSink:
                 self._held.pop(ref, None)
             raise
         self._look_first = written.repeats
+        if written.result.partition is not None:
+            self._recent.stored(written.result.partition, batch, written.stored)
         self._upkeep.ask(roll_due=written.roll_due)
         return written.result
 
@@ -244,6 +249,7 @@ class PostgresSink:
             return
         await self._writer.connect()
         self._key_filter = KeyFilter()  # another server may answer now, restored to another day
+        self._recent = RecentKeys()
         held = list(self._held.values())
         if not held:
             return
