@@ -18,6 +18,7 @@ from fixtures.history import History, random_event, random_json
 from fixtures.query_model import selected
 from penstock_schemas import RecordedEvent
 from penstock_store.contract import DEFAULT_PAGE, OrderBy, QueryOptions
+from penstock_store.postgresql import _windows
 from penstock_store.postgresql.reader import PostgresEventStore
 from penstock_store.postgresql.reader_settings import ReaderSettings
 
@@ -60,8 +61,12 @@ async def _fill(database: Database) -> list[RecordedEvent]:
     return history.events
 
 
-@pytest.fixture
-def subject(database: Database) -> Iterator[Subject]:
+@pytest.fixture(params=[64, 2], ids=["whole", "in-parts"])
+def subject(
+    database: Database, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Subject]:
+    """With the catalogue asked for in one part, or first for its beginning alone."""
+    monkeypatch.setattr(_windows, "_PART", request.param)
     with asyncio.Runner() as runner:
         made = Subject(runner, database)
         yield made

@@ -19,7 +19,7 @@ from penstock_schemas import Event
 from penstock_schemas._ids import new_id
 from penstock_store.contract import OrderBy, QueryOptions
 from penstock_store.postgresql import _select
-from penstock_store.postgresql._windows import EVERYWHERE, catalogue_of_id, windows_of
+from penstock_store.postgresql._windows import EVERYWHERE, catalogue_of_id, window_around
 from penstock_store.postgresql.reader import PostgresEventStore
 from penstock_store.postgresql.reader_settings import ReaderSettings
 
@@ -41,10 +41,11 @@ class Plans:
     async def page(self, options: QueryOptions) -> list[str]:
         """The plans of a page's statements: as many as it takes to fill it, or to look everywhere."""
         scan, _ceiling = await self.store._scan(options, chunk=100, limit=options.limit or 100)
-        plans, statement = [], scan.first()
+        plans, statement = [], scan.first() or await self.store._further(scan)
         while statement is not None:
             plans.append(await self.of(statement))
-            statement = scan.next(await self.connection.fetch(statement.text, *statement.values))
+            rows = await self.connection.fetch(statement.text, *statement.values)
+            statement = scan.next(rows) or await self.store._further(scan)
         return plans
 
 
@@ -126,12 +127,21 @@ async def test_time_ordered_pages_read_no_more_than_they_return(history: History
     await history.start()
     await history.append([_spread_event(number) for number in range(20_000)])
     await history.connection.execute("ANALYZE penstock.events")
-    for filters in ({}, {"event_types": ["common"]}):
-        options = QueryOptions(order_by=OrderBy.TIME, limit=10, **filters)
-        page = await plans.store.get_events(options)
-        for cursor in (None, page.next_cursor):
-            (plan,) = await plans.page(options.replace(cursor=cursor))
-            assert not [line for line in plan.splitlines() if re.search(r"-> +Sort ", line)], plan
+    leaf = await history.connection.fetchval("SELECT name FROM penstock.partitions WHERE state = 'current'")
+    for apart in (False, True):
+        if apart:  # in the slice lies the current partition, too, which is no neighbour
+            await history.roll()
+            await history.append([_spread_event(-1)])
+            await history.roll()
+            await history.append([_spread_event(-2)])
+        for filters in ({}, {"event_types": ["common"]}):
+            options = QueryOptions(order_by=OrderBy.TIME, limit=10, **filters)
+            page = await plans.store.get_events(options)
+            for cursor in (None, page.next_cursor):
+                (plan,) = await plans.page(options.replace(cursor=cursor))
+                assert plan.count("->  Limit") == 2 * apart, plan
+                assert re.search(rf"Index Scan using {leaf}_(time|type) ", plan), plan
+                assert apart or not re.search(r"-> +Sort ", plan), plan
 
 
 _COPIES = """
@@ -293,8 +303,7 @@ async def test_an_event_is_found_near_the_time_its_id_was_made(
     for foreign in (many.events[0].event_id, uuid.UUID(int=7)):
         text, values = catalogue_of_id(foreign)
         rows = await plans.connection.fetch(text, *values)
-        windows = windows_of(rows, QueryOptions(descending=True))
-        read = [await plans.of(_select.select_event(foreign, window)) for window in windows]
+        read = [await plans.of(_select.select_event(foreign, window)) for window in window_around(rows)]
         assert sum(map(_leaves, read)) <= 3, read
 
 

@@ -2,45 +2,51 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
 from penstock_store._cursor import OrderBy, Position
 from penstock_store.contract import QueryOptions
 from penstock_store.postgresql._select import Statement, select_events
-from penstock_store.postgresql._windows import Window
+from penstock_store.postgresql._windows import Slices
 
 __all__ = ["Scan"]
 
+_BLIND: Final = 4  # times as many slices as before where they held nothing: a statement costs as much as
+_GROWTH: Final = 16  # planning a few more; at most so many times as many where what they held says how many
 _KEY_COLUMN: Final = {OrderBy.TIME: "occurred_at", OrderBy.EVENT_ID: "event_id"}
 
 
 class Scan:
-    """`first()` and then `next(rows)` with the rows of the statement before, until there is None."""
+    """`first()` and then `next(rows)` with the rows of the statement before, until there is None.
+
+    The first statement looks into one slice, each later one into as many as may hold what is still missing,
+    going by the one before: a full page looks at few partitions, and a selective filter passes hundreds in a
+    handful of statements.
+    """
 
     def __init__(
         self,
         options: QueryOptions,
-        windows: Sequence[Window],
+        slices: Slices,
         *,
         ceiling: int | None,
         chunk: int,
         limit: int | None,
     ) -> None:
         self._options = options
-        self._windows = windows
+        self._slices = slices
+        # Some partition is read. In a new store the first one may appear after the catalogue was asked.
+        self.looks = bool(slices)
         self._ceiling = ceiling
         self._chunk = chunk
         self._remaining = limit
         self._offset = options.offset
         self._position = options.position()
-        self._window = 0
+        self._start, self._size = 0, 1
+        self._found = 0
         self._asked = 0
-
-    @property
-    def looks(self) -> bool:
-        """Some partition is read. In a new store the first one may appear after the catalogue was asked."""
-        return bool(self._windows)
 
     def first(self) -> Statement | None:
         """The statement to begin with; None where no partition can hold an answer."""
@@ -49,21 +55,46 @@ class Scan:
     def next(self, rows: Sequence[Any]) -> Statement | None:
         """The statement that goes on after `rows`; None: that was all."""
         self._offset = 0
-        if rows:
-            self._position = self._after(rows[-1])
+        self._found += len(rows)
         if self._remaining is not None:
             self._remaining -= len(rows)
-        if len(rows) < self._asked:
-            self._window += 1
+        if len(rows) == self._asked:
+            self._position = self._after(rows[-1])
+        else:
+            self._advance()
         return self._statement()
 
+    def rest(self) -> QueryOptions | None:
+        """What the whole catalogue has to be asked for when there was no statement; None: that was really
+        all.
+        """
+        return None if self._remaining == 0 else self._slices.rest()
+
+    def go_on(self, slices: Slices) -> Statement | None:
+        """With the rest of the slices, which lie behind those before."""
+        self._slices, self._start = slices, 0
+        return self._statement()
+
+    def _advance(self) -> None:
+        missing = self._chunk if self._remaining is None else self._remaining
+        self._start += self._size
+        if self._found:  # and the spread of chance, so that it is rarely one too few
+            wanted = math.ceil((missing + 2 * math.sqrt(missing)) * self._size / self._found)
+            self._size = min(wanted, _GROWTH * self._size)
+        else:
+            self._size *= _BLIND
+        self._found = 0
+        # What was seen lies before this window: as a condition it would only cost planning.
+        self._position = self._options.position()
+
     def _statement(self) -> Statement | None:
-        if self._window >= len(self._windows) or self._remaining == 0:
+        if self._start >= len(self._slices) or self._remaining == 0:
             return None
         self._asked = self._chunk if self._remaining is None else min(self._chunk, self._remaining)
+        self._size = min(self._size, len(self._slices) - self._start)
         return select_events(
             self._options,
-            window=self._windows[self._window],
+            window=self._slices.window(self._start, self._start + self._size),
             ceiling=self._ceiling,
             position=self._position,
             limit=self._asked,

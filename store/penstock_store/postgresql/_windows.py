@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from typing import Any, Final, Protocol
 from uuid import UUID
 
@@ -18,7 +17,7 @@ from penstock_store._cursor import OrderBy, Position
 from penstock_store.contract import QueryOptions
 from penstock_store.postgresql._prints import printed_values, prints_condition
 
-__all__ = ["AROUND", "EVERYWHERE", "Window", "catalogue", "catalogue_of_id", "window_around", "windows_of"]
+__all__ = ["AROUND", "EVERYWHERE", "Slices", "Window", "catalogue", "catalogue_of_id", "window_around"]
 
 # Figures are null until a partition is sealed. Every sequence of a partition is below those of later ones:
 # writers draw while they hold the lock that a roll takes exclusively.
@@ -33,15 +32,21 @@ FROM penstock.safe_sequence() AS mark (ceiling) LEFT JOIN penstock.partitions AS
  AND ($4::timestamptz IS NULL OR p.first_occurred_at IS NULL OR p.first_occurred_at < $4)
  AND ($5::timestamptz IS NULL OR p.upper > $5)
  AND ($6::timestamptz IS NULL OR p.lower < $6){prints}
-ORDER BY p.lower
+ORDER BY {order}{limit}
 """
+_PART: Final = 64  # partitions: a page rarely needs more, and 400 rows cost the client more than the page
 
 # A UUIDv7 says when it was made, and most events are recorded soon after: two partitions before all of them.
 AROUND: Final = """
 SELECT lower, upper, state = 'current' AS is_current FROM penstock.partitions
 WHERE state IN ('current', 'closed') AND upper > $1 ORDER BY lower LIMIT 2
 """
-_GROWTH: Final = 4  # a statement costs as much as planning a few more partitions
+_ORDER: Final = {  # by time?, descending?; what has no figures yet may hold the first of all
+    (False, False): "p.lower",
+    (False, True): "p.lower DESC",
+    (True, False): "p.first_occurred_at NULLS FIRST",
+    (True, True): "p.last_occurred_at DESC NULLS FIRST",
+}
 _TICK: Final = timedelta(microseconds=1)
 _LAST_TICK: Final = datetime.max.replace(tzinfo=UTC)
 
@@ -70,9 +75,15 @@ class _Row(Protocol):
     def __getitem__(self, name: str, /) -> Any: ...
 
 
-def catalogue(options: QueryOptions, position: Position | None) -> tuple[str, list[Any]]:
-    """The question to the catalogue, with every bound that the options and the position imply."""
-    return _asked(_bounds(options, position), printed_values(options))
+def catalogue(options: QueryOptions, *, whole: bool = False) -> tuple[str, list[Any]]:
+    """The question to the catalogue, with every bound that the options and their cursor imply; unless
+    `whole`, for the beginning of what they read.
+    """
+    values = _bounds(options, options.position())
+    order, limit = "p.lower", ""
+    if not whole and not _at_once(options):
+        order, limit = _ORDER[options.order_by is OrderBy.TIME, options.descending], f" LIMIT {_PART}"
+    return _asked(values, printed_values(options), order=order, limit=limit)
 
 
 def catalogue_of_id(event_id: UUID) -> tuple[str, list[Any]]:
@@ -80,12 +91,18 @@ def catalogue_of_id(event_id: UUID) -> tuple[str, list[Any]]:
     return _asked([None] * 6, [("event_id", [str(event_id)])])
 
 
-def _asked(values: list[Any], prints: Sequence[tuple[str, Sequence[str]]]) -> tuple[str, list[Any]]:
+def _at_once(options: QueryOptions) -> bool:
+    return bool(options.offset) or options.order_by is OrderBy.EVENT_ID
+
+
+def _asked(
+    values: list[Any], prints: Sequence[tuple[str, Sequence[str]]], *, order: str = "p.lower", limit: str = ""
+) -> tuple[str, list[Any]]:
     def bind(value: object) -> str:
         values.append(value)
         return f"${len(values)}"
 
-    return _CATALOGUE.format(prints=prints_condition(prints, bind)), values
+    return _CATALOGUE.format(prints=prints_condition(prints, bind), order=order, limit=limit), values
 
 
 def _bounds(options: QueryOptions, position: Position | None) -> list[Any]:
@@ -128,57 +145,88 @@ def _spans(leaves: Sequence[_Row]) -> tuple[Span, ...]:
     return tuple(spans)
 
 
-def windows_of(rows: Sequence[_Row], options: QueryOptions) -> list[Window]:
-    """The windows to read one after another; none where no partition can hold an answer.
+class Slices:
+    """What a read passes, in its order: partitions; by time, slices of occurred_at with the partitions that
+    reach into them; by id, or with an offset, one slice of everything. Neighbours may share a window.
 
-    One, four, sixteen, … partitions, so that a full page looks at few of them and a selective filter still
-    passes hundreds in a handful of statements. By id, or with an offset, it needs all at once.
+    `rows`: what `catalogue` asked for by `options`, `whole` as it was asked. What lies in one slice comes
+    before all that lies in the next.
     """
-    leaves = _leaves(rows)
-    if options.offset or options.order_by is OrderBy.EVENT_ID:
-        return window_around(leaves)
-    if options.order_by is OrderBy.TIME:
-        return _time_slices(leaves, descending=options.descending)
-    if options.descending:
-        leaves.reverse()
-    groups = [leaves[start:end] for start, end in pairwise([*_starts(len(leaves)), len(leaves)])]
-    return [Window(_spans(group[::-1] if options.descending else group)) for group in groups]
 
+    def __init__(self, rows: Sequence[_Row], options: QueryOptions, *, whole: bool = False) -> None:
+        self._options = options
+        self._leaves = sorted(_leaves(rows), key=lambda leaf: leaf["lower"])
+        self._cut = len(rows) == _PART and not whole and not _at_once(options)
+        # Between the ends of slices by time; else there is one for each partition.
+        self._ends: list[datetime | None] | None = None
+        if options.order_by is OrderBy.TIME and not _at_once(options):
+            self._ends = self._ends_of_time(whole=whole)
 
-def _starts(count: int) -> list[int]:
-    """Of the groups of one, four, sixteen, … among `count`."""
-    starts, start, size = [], 0, 1
-    while start < count:
-        starts.append(start)
-        start += size
-        size *= _GROWTH
-    return starts
+    def __len__(self) -> int:
+        if not self._leaves or _at_once(self._options):
+            return min(1, len(self._leaves))
+        return len(self._leaves) if self._ends is None else len(self._ends) - 1
 
+    def window(self, start: int, end: int) -> Window:
+        """Of the slices `start` to before `end`, which must be some."""
+        if _at_once(self._options):
+            return Window(_spans(self._leaves))
+        if self._options.descending:
+            start, end = len(self) - end, len(self) - start
+        if self._ends is None:
+            return Window(_spans(self._leaves[start:end]))
+        since, until = self._ends[start], self._ends[end]
+        return Window(_spans([leaf for leaf in self._leaves if _reaches(leaf, since, until)]), since, until)
 
-def _time_slices(leaves: Sequence[_Row], *, descending: bool) -> list[Window]:
-    """Slices of occurred_at, each with the partitions that reach into it; one not sealed has any time."""
-    edges = _edges(leaves, descending=descending)
-    ends = [None, *edges, None]
-    slices = []
-    for since, until in pairwise(ends):
-        inside = [leaf for leaf in leaves if _reaches(leaf, since, until)]
-        if inside:
-            slices.append(Window(_spans(inside), since, until))
-    return slices[::-1] if descending else slices
+    def rest(self) -> QueryOptions | None:
+        """What to ask the whole catalogue for where the slices were only the beginning."""
+        if not self._cut:
+            return None
+        return self._behind_leaves() if self._ends is None else self._behind_ends(self._ends)
+
+    def _behind_leaves(self) -> QueryOptions | None:
+        if self._options.descending:
+            return self._options.replace(recorded_until=self._leaves[0]["lower"])
+        last = self._leaves[-1]  # the current one's span is open: it was read with all that follows
+        return None if last["is_current"] else self._options.replace(recorded_since=last["upper"])
+
+    def _behind_ends(self, ends: list[datetime | None]) -> QueryOptions:
+        edge = ends[0 if self._options.descending else -1]
+        if edge is None:  # none has figures yet
+            return self._options
+        if self._options.descending:
+            until = self._options.until
+            return self._options.replace(until=edge if until is None else min(edge, until))
+        since = self._options.since
+        return self._options.replace(since=edge if since is None else max(edge, since))
+
+    def _ends_of_time(self, *, whole: bool) -> list[datetime | None]:
+        """Ascending. Each slice from the side where the read begins has one partition more; those that were
+        left out have no time within, and of the rest nothing may lie in the slices before.
+        """
+        since, until, descending = self._options.since, self._options.until, self._options.descending
+        edges: list[datetime | None] = [
+            edge
+            for edge in _edges(self._leaves, descending=descending)
+            if (since is None or edge > since) and (until is None or edge < until)
+        ]
+        first, last = (since, until) if whole else (None, None)
+        if self._cut:
+            return [*edges, last] if descending else [first, *edges]
+        return [first, *edges, last]
 
 
 def _edges(leaves: Sequence[_Row], *, descending: bool) -> list[datetime]:
-    """Ascending. Each slice from the side where the read begins has one, four, … partitions more."""
+    """Ascending. Each slice from the side where the read begins has one partition more."""
     sealed = [leaf for leaf in leaves if leaf["first_occurred_at"] is not None]
     if descending:
-        times = sorted((leaf["last_occurred_at"] for leaf in sealed), reverse=True)
-    else:
-        times = sorted(leaf["first_occurred_at"] for leaf in sealed)
-    picked = [times[start] for start in _starts(len(times))[1:]]
-    return sorted({edge for time in picked if (edge := _next_tick(time) if descending else time) is not None})
+        ends = {_next_tick(leaf["last_occurred_at"]) for leaf in sealed}
+        return sorted(edge for edge in ends if edge is not None)[:-1]
+    return sorted({leaf["first_occurred_at"] for leaf in sealed})[1:]
 
 
 def _reaches(leaf: _Row, since: datetime | None, until: datetime | None) -> bool:
+    """One not sealed may have any time."""
     first, last = leaf["first_occurred_at"], leaf["last_occurred_at"]
     if first is None:
         return True

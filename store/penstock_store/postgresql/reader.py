@@ -25,18 +25,17 @@ from penstock_store.postgresql._scan import Scan
 from penstock_store.postgresql._select import Statement, select_event
 from penstock_store.postgresql._windows import (
     AROUND,
+    Slices,
     Window,
     catalogue,
     catalogue_of_id,
     window_around,
-    windows_of,
 )
 from penstock_store.postgresql.reader_settings import ReaderSettings
 from penstock_store.read_errors import InvalidQuery, ReadError, StoreUnavailable
 
 __all__ = ["PostgresEventStore"]
 
-_NEWEST_FIRST: Final = QueryOptions(descending=True)
 _SAFE: Final = "SELECT penstock.safe_sequence()"
 _LONGEST_PAUSE: Final = 10.0  # seconds between a live reader's attempts while the server is away
 
@@ -105,7 +104,7 @@ class PostgresEventStore(DerivedReads):
             if found := await self._fetch(select_event(event_id, window)):
                 return next(events_of(found))
         rows = await self._pool.fetch(*catalogue_of_id(event_id))
-        for window in windows_of(rows, _NEWEST_FIRST):
+        for window in window_around(rows):  # those whose prints have it, and those not sealed: few
             if found := await self._fetch(select_event(event_id, window)):
                 return next(events_of(found))
         return None
@@ -183,28 +182,36 @@ class PostgresEventStore(DerivedReads):
         """The first `limit` of them."""
         scan, _ceiling = await self._scan(options, chunk=limit, limit=limit)
         rows: list[asyncpg.Record] = []
-        statement = scan.first()
+        statement = scan.first() or await self._further(scan)
         while statement is not None:
             more = await self._fetch(statement)
             rows += more
-            statement = scan.next(more)
+            statement = scan.next(more) or await self._further(scan)
         return rows
 
     async def _scan(self, options: QueryOptions, *, chunk: int, limit: int | None) -> tuple[Scan, int]:
-        rows = await self._pool.fetch(*catalogue(options, options.position()))
+        rows = await self._pool.fetch(*catalogue(options))
         ceiling: int = rows[0]["ceiling"]
         bounded = options.order_by is OrderBy.SEQUENCE and not options.descending
-        windows = windows_of(rows, options)
-        return Scan(options, windows, ceiling=ceiling if bounded else None, chunk=chunk, limit=limit), ceiling
+        slices = Slices(rows, options)
+        return Scan(options, slices, ceiling=ceiling if bounded else None, chunk=chunk, limit=limit), ceiling
+
+    async def _further(self, scan: Scan) -> Statement | None:
+        """The statement after the scan's last one, where only the catalogue's beginning was asked for."""
+        rest = scan.rest()
+        if rest is None:
+            return None
+        rows = await self._pool.fetch(*catalogue(rest, whole=True))
+        return scan.go_on(Slices(rows, rest, whole=True))
 
     async def _chunks(self, scan: Scan) -> AsyncGenerator[list[asyncpg.Record], None]:
         """Chunk after chunk; PostgreSQL reads the next one while this one is made into events and used."""
-        statement = scan.first()
+        statement = scan.first() or await self._further(scan)
         pending = asyncio.create_task(self._fetch(statement)) if statement is not None else None
         try:
             while pending is not None:
                 rows = await pending
-                statement = scan.next(rows)
+                statement = scan.next(rows) or await self._further(scan)
                 pending = asyncio.create_task(self._fetch(statement)) if statement is not None else None
                 await asyncio.sleep(0)  # lets the request go out
                 if rows:
