@@ -98,22 +98,19 @@ class SimLoop(asyncio.AbstractEventLoop):
     def run(self, finished: Callable[[], bool], *, steps: int) -> None:
         """Run until `finished`; raises Stuck where that cannot come any more, or not in `steps`."""
         last = self.steps + steps
+        ready, chance = self._ready, self._random.random
         while not finished():
-            if self._ready:
-                self._run_one()
-                if self.steps > last:
-                    raise Stuck(f"still busy after {steps} steps")
-            elif not self._wake():
+            if not ready and not self._wake():
                 raise Stuck("nothing is left to run")
-
-    def _run_one(self) -> None:
-        self.steps += 1
-        ready, index = self._ready, 0
-        if len(ready) > 1 and self._random.random() < self._disorder:
-            index = self._random.randrange(len(ready))
-        handle = ready.pop(index)
-        if not handle._cancelled:
-            handle._run()
+            index = 0
+            if len(ready) > 1 and chance() < self._disorder:
+                index = self._random.randrange(len(ready))
+            handle = ready.pop(index)
+            if not handle._cancelled:
+                handle._run()
+            self.steps += 1
+            if self.steps > last:
+                raise Stuck(f"still busy after {steps} steps")
 
     def _wake(self) -> bool:
         timers = self._timers
