@@ -1,5 +1,6 @@
 """Avro's binary primitives."""
 
+from functools import lru_cache
 from typing import Final
 
 __all__ = ["LAST_SMALL", "SMALL", "long", "sized", "text"]
@@ -7,19 +8,25 @@ __all__ = ["LAST_SMALL", "SMALL", "long", "sized", "text"]
 
 def _varint(value: int) -> bytes:
     """A zigzag variable-length integer of up to 64 bits."""
+    return _groups((value << 1) ^ (value >> 63))
+
+
+def _groups(bits: int) -> bytes:
+    """Seven bits a byte, the lowest first; all bytes but the last say that one follows."""
     out = bytearray()
-    rest = (value << 1) ^ (value >> 63)
-    while rest > 0x7F:
-        out.append((rest & 0x7F) | 0x80)
-        rest >>= 7
-    out.append(rest)
+    while bits > 0x7F:
+        out.append((bits & 0x7F) | 0x80)
+        bits >>= 7
+    out.append(bits)
     return bytes(out)
 
 
 SMALL: Final = tuple(_varint(value) for value in range(2_048))
 """Lengths, versions and counts, nearly always."""
 LAST_SMALL: Final = len(SMALL)
-_EIGHT_BYTES = range(1 << 48, 1 << 55)  # what times from 1978 to 3111 take
+_FIRST_TIME, _END_OF_TIMES = 1 << 48, 1 << 55  # microseconds, from 1978 to 3111
+_MORE = tuple(bytes((bits | 0x80,)) for bits in range(128))
+_upper = lru_cache(maxsize=256)(_groups)  # times close to each other share all but their lowest 14 bits
 _LONG = range(-(1 << 63), 1 << 63)
 
 
@@ -27,13 +34,9 @@ def long(value: int) -> bytes:
     """An int or a long. Raises OverflowError beyond 64 bits."""
     if 0 <= value < LAST_SMALL:
         return SMALL[value]
-    if value in _EIGHT_BYTES:
-        # 56 bits, spread to 8 times 7 by halves; all bytes but the last say that one follows
+    if _FIRST_TIME <= value < _END_OF_TIMES:
         bits = value << 1
-        bits = bits & 0x0FFFFFFF | (bits & 0xFFFFFFF0000000) << 4
-        bits = bits & 0x00003FFF_00003FFF | (bits & 0x0FFFC000_0FFFC000) << 2
-        bits = bits & 0x007F007F_007F007F | (bits & 0x3F803F80_3F803F80) << 1
-        return (bits | 0x00808080_80808080).to_bytes(8, "little")
+        return _MORE[bits & 0x7F] + _MORE[bits >> 7 & 0x7F] + _upper(bits >> 14)
     if value not in _LONG:
         raise OverflowError(f"is {value}, which does not fit into 64 bits")
     return _varint(value)

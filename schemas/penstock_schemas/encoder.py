@@ -3,7 +3,7 @@
 from functools import lru_cache
 
 from penstock_schemas import _avro_bytes as avro
-from penstock_schemas._text import known_good_json
+from penstock_schemas._text import MAX_IDENTIFIER_BYTES, known_good_json
 from penstock_schemas.derive import typed_schema
 from penstock_schemas.envelope import GENERIC_NAME, GENERIC_SCHEMA, MAGIC
 from penstock_schemas.event import Event, content_hash, typed_parts
@@ -54,22 +54,26 @@ def encode_as(event: Event, payload: bytes | None) -> bytes:
     # What defaults to the event id is its text, made already.
     event_id = str(values["event_id"]) if "correlation_id" in event.__pydantic_fields_set__ else correlation
     event_type, entity_id, metadata = values["event_type"], values["entity_id"], values["metadata"]
-    actor_type, actor_id, cause = values["actor_type"], values["actor_id"], values["causation_id"]
+    actor_id, cause, version = values["actor_id"], values["causation_id"], values["schema_version"]
+    entity, actor = entity_id.encode(), b"" if actor_id is None else actor_id.encode()
     text = values.get("payload_json") or event.payload_json
     return b"".join(
         (
-            avro.text(event_id),
+            _ID_SIZE,
+            event_id.encode(),
             _often(event_type),
             avro.long(microseconds(values["occurred_at"])),
-            _NULL if actor_type is None else _SOME + _often(actor_type),
-            _NULL if actor_id is None else _SOME + avro.text(actor_id),
-            avro.text(entity_id),
+            _often_or_null(values["actor_type"]),
+            _NULL if actor_id is None else _SOME_SIZED[len(actor)],
+            actor,
+            avro.SMALL[len(entity)],
+            entity,
             _often(values["tenant_id"]),
             _NULL if correlation == event_id else _SOME + avro.text(correlation),
             _NULL if cause is None else _SOME + avro.text(cause),
-            avro.long(values["schema_version"]),
+            avro.SMALL[version] if version < avro.LAST_SMALL else avro.long(version),
             _NULL if key == event_id else _SOME + avro.text(key),
-            _SIXTEEN,
+            _HASH_SIZE,
             content_hash(event_type, entity_id, text),
             avro.sized(text) if payload is None else payload,
             avro.sized(known_good_json(metadata)) if metadata else _NO_METADATA,
@@ -79,6 +83,13 @@ def encode_as(event: Event, payload: bytes | None) -> bytes:
 
 # Branches of a union of null and something: 0, and 1 in zigzag.
 _NULL, _SOME = b"\0", b"\2"
-_SIXTEEN = _SOME + avro.long(16)
+_SOME_SIZED = tuple(_SOME + size for size in avro.SMALL[: MAX_IDENTIFIER_BYTES + 1])
+_ID_SIZE = avro.long(36)
+_HASH_SIZE = _SOME + avro.long(16)
 _NO_METADATA = avro.text("{}")
 _often = lru_cache(maxsize=4096)(avro.text)  # of fields with few distinct values
+
+
+@lru_cache(maxsize=4096)
+def _often_or_null(value: str | None) -> bytes:
+    return _NULL if value is None else _SOME + avro.text(value)

@@ -1,7 +1,7 @@
 """The event: what happened, to what, by whom, when. Immutable, validated when made."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from hashlib import blake2b
@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from penstock_schemas._ids import new_id, uuid_text
-from penstock_schemas._text import canonical_json, check_identifier, known_good_json
+from penstock_schemas._text import MAX_IDENTIFIER_BYTES, canonical_json, check_identifier, known_good_json
 from penstock_schemas._typed_payload import payload_writer
 from penstock_schemas.payload import EventPayload
 
@@ -76,52 +76,17 @@ class Event(BaseModel):
         """
         kind = type(payload)
         encoded, form, text = payload_writer(kind)(payload)
-        event = cls._assembled(kind, entity_id, form, text, fields) if cls is Event else None
-        if event is None:
+        values = None if text is None or cls is not Event else _assembled(kind, entity_id, fields)
+        if values is None:
             own = {"event_type": kind.event_type, "schema_version": kind.event_version}
             event = cls(**own, entity_id=entity_id, payload=form, **fields)
+        else:
+            values["payload"], values["payload_json"] = form, text
+            event = _new(cls)
+            _set_values(event, values)
+            _set_given(event, _OF.union(fields))
+            _set_extra(event, None)
         _set_private(event, {"_typed": payload, "_encoded": encoded})
-        return event
-
-    @classmethod
-    def _assembled(
-        cls,
-        kind: type[EventPayload],
-        entity_id: str,
-        payload: dict[str, JsonValue],
-        text: bytes | None,
-        fields: dict[str, Any],
-    ) -> Self | None:
-        """What validation makes of a typed event's fields where they need no conversion, at a tenth of its
-        price. None: one may need it, or is wrong, and validation has the words for it.
-        """
-        own = _own_fields(kind)
-        if own is None or text is None or type(entity_id) is not str:
-            return None
-        try:
-            check_identifier(entity_id)
-            for name, value in fields.items():
-                if type(value) is str and name in _IDENTIFIERS:
-                    check_identifier(value)
-                elif not (name in _NULLABLE if value is None else name == "occurred_at" and _is_utc(value)):
-                    return None
-        except ValueError:
-            return None
-        values = own | fields
-        values["event_id"] = event_id = new_id()
-        own_id = uuid_text(event_id.bytes)
-        values["entity_id"], values["payload"], values["metadata"] = entity_id, payload, {}
-        if values["correlation_id"] is None:
-            values["correlation_id"] = own_id
-        if values["idempotency_key"] is None:
-            values["idempotency_key"] = own_id
-        if values["occurred_at"] is None:
-            values["occurred_at"] = _utc_now()
-        values["payload_json"] = text
-        event = _new(cls)
-        _set_values(event, values)
-        _set_given(event, _OF | fields.keys())
-        _set_extra(event, None)
         return event
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
@@ -206,6 +171,26 @@ _set_values, _set_given, _set_extra, _set_private = (
 )
 
 
+def _assembled(kind: type[EventPayload], entity_id: str, fields: dict[str, Any]) -> dict[str, Any] | None:
+    """What validation makes of a typed event's fields, but its payload, where they need no conversion, at a
+    tenth of its price. None: one may need it, or is wrong, and validation has the words for it.
+    """
+    own = _own_fields(kind)
+    if own is None or not _are_plain(entity_id, fields):
+        return None
+    values = own | fields
+    event_id = values["event_id"] = new_id()
+    own_id = uuid_text(event_id.int.to_bytes(16))
+    values["entity_id"], values["metadata"] = entity_id, {}
+    if values["correlation_id"] is None:
+        values["correlation_id"] = own_id
+    if values["idempotency_key"] is None:
+        values["idempotency_key"] = own_id
+    if values["occurred_at"] is None:
+        values["occurred_at"] = _utc_now()
+    return values
+
+
 @cache
 def _own_fields(kind: type[EventPayload]) -> dict[str, Any] | None:
     """An event's fields as far as its payload's type says them; None where validation would refuse that."""
@@ -215,6 +200,30 @@ def _own_fields(kind: type[EventPayload]) -> dict[str, Any] | None:
         return None
     own = {"event_type": made.event_type, "schema_version": made.schema_version, "tenant_id": made.tenant_id}
     return dict.fromkeys(Event.model_fields) | own
+
+
+def _are_plain(entity_id: object, fields: dict[str, Any]) -> bool:
+    """Whether these are identifiers, times in UTC and what may be None."""
+    if type(entity_id) is not str or not entity_id:
+        return False
+    together = entity_id
+    for name, value in fields.items():
+        if type(value) is str:
+            if not value or name not in _IDENTIFIERS:
+                return False
+            together += value
+        elif not (name in _NULLABLE if value is None else name == "occurred_at" and _is_utc(value)):
+            return False
+    # One look at all texts together: a closer one is hardly ever needed.
+    if together.isascii() and len(together) <= MAX_IDENTIFIER_BYTES and "\0" not in together:
+        return True
+    try:
+        for value in (entity_id, *fields.values()):
+            if type(value) is str:
+                check_identifier(value)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_utc(value: object) -> bool:
@@ -244,17 +253,19 @@ def content_hash(event_type: str, entity_id: str, payload: bytes) -> bytes:
     Id and time do not count: a retry has new ones. The lengths keep ("ab", "c") and ("a", "bc") apart.
     """
     entity = entity_id.encode()
-    data = _sized(event_type) + _length(len(entity)) + entity + _length(len(payload)) + payload
-    return blake2b(data, digest_size=16).digest()
+    state = _begun(event_type)()
+    state.update(b"".join((_length(len(entity)), entity, _length(len(payload)), payload)))
+    return state.digest()
 
 
 _length = Struct(">I").pack
 
 
 @lru_cache(maxsize=4096)
-def _sized(event_type: str) -> bytes:
+def _begun(event_type: str) -> Callable[[], blake2b]:
+    """Copies of the hash as it is behind the event type, for half of the price of a new one."""
     kind = event_type.encode()
-    return _length(len(kind)) + kind
+    return blake2b(_length(len(kind)) + kind, digest_size=16).copy
 
 
 def foreign_event_id(source: str, id: str) -> uuid.UUID:  # noqa: A002 - CloudEvents' own word
