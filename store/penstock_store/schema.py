@@ -110,6 +110,7 @@ _partitions = Table(
     _text("min_key"),
     _text("max_key"),
     Column("key_blocks", Integer),
+    Column("common_tags", ARRAY(Text)),
     PrimaryKeyConstraint("name", name="partitions_pkey"),
     UniqueConstraint("lower", name="partitions_lower_key"),
 )

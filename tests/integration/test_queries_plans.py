@@ -144,6 +144,31 @@ async def test_time_ordered_pages_read_no_more_than_they_return(history: History
                 assert apart or not re.search(r"-> +Sort ", plan), plan
 
 
+async def test_a_tag_that_most_events_have_is_looked_for_in_those_that_a_rarer_one_finds(
+    history: History, plans: Plans
+) -> None:
+    """The index read its list of most events once for each that the rarer tag has."""
+    await history.start()
+    await history.append(
+        [
+            _spread_event(number).model_copy(update={"metadata": {"tags": ["all", f"tag{number % 100}"]}})
+            for number in range(3_000)
+        ]
+    )
+    await history.roll()
+    for tags, conditions in (
+        (["all", "tag7"], ["Index Cond: ((metadata -> 'tags'::text) @> '[\"tag7\"]'", "jsonb_contains("]),
+        (["tag7", "tag8"], ['["tag7", "tag8"]']),
+        (["all"], ['["all"]']),
+    ):
+        options = QueryOptions(tags=tags, limit=50)
+        plan = "\n".join(await plans.page(options))
+        for condition in conditions:
+            assert condition in plan, plan
+        wanted = [event for event in history.events if set(tags) <= set(event.metadata["tags"])]
+        assert list((await plans.store.get_events(options)).events) == wanted[:50]
+
+
 _COPIES = """
 INSERT INTO penstock.{leaf} (sequence, recorded_at, event_id, event_type, occurred_at, entity_id, tenant_id,
     correlation_id, schema_version, idempotency_key, content_hash, payload, metadata)

@@ -95,6 +95,7 @@ class Scan:
         return select_events(
             self._options,
             window=self._slices.window(self._start, self._start + self._size),
+            common_tags=self._slices.common_tags,
             ceiling=self._ceiling,
             position=self._position,
             limit=self._asked,

@@ -1,7 +1,7 @@
 """SELECT statements over `penstock.events`: every value bound, every identifier from an allow-list."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
@@ -74,14 +74,15 @@ def select_events(
     position: Position | None,
     limit: int,
     offset: int = 0,
+    common_tags: Collection[str] = (),
 ) -> Statement:
     """At most `limit` events of `options`, in order, after `position`; within `window` and not above
-    `ceiling`.
+    `ceiling`. `common_tags` are not looked for in the index where it knows a rarer one.
     """
     statement = Statement()
     for comparison, name in _COMPARED:
         statement.where(comparison, getattr(options, name))
-    _types_and_documents(statement, options)
+    _types_and_documents(statement, options, common_tags)
     # "+ 0": a pair of bounds on one column counts as 0.5 % of a partition without statistics, of which the
     # planner sorts all for each chunk. Above the ceiling there are but the writers of the moment.
     statement.where("sequence + 0 <=", ceiling)
@@ -119,17 +120,25 @@ def _within(statement: Statement, window: Window) -> None:
         statement.spans.append(both)
 
 
-def _types_and_documents(statement: Statement, options: QueryOptions) -> None:
+def _types_and_documents(statement: Statement, options: QueryOptions, common_tags: Collection[str]) -> None:
     if (
         len(options.event_types) == 1
     ):  # equality keeps (event_type, occurred_at) in the index's order; ANY does not
         statement.where("event_type =", options.event_types[0])
     elif options.event_types:
         statement.conditions.append(f"event_type = ANY({statement.bind(list(options.event_types))}::text[])")
-    if options.tags:
-        statement.where("metadata -> 'tags' @>", json.dumps(options.tags, ensure_ascii=False))
+    rare = [tag for tag in options.tags if tag not in common_tags] or options.tags
+    if rare:
+        statement.where("metadata -> 'tags' @>", _json(rare))
+    if len(rare) < len(options.tags):  # the function behind @>: no index knows it
+        common = _json([tag for tag in options.tags if tag not in rare])
+        statement.conditions.append(f"jsonb_contains(metadata -> 'tags', {statement.bind(common)})")
     if options.payload:
-        statement.where("payload @>", json.dumps(options.payload, ensure_ascii=False))
+        statement.where("payload @>", _json(options.payload))
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _after(statement: Statement, keys: tuple[str, ...], position: Position) -> None:

@@ -23,7 +23,7 @@ __all__ = ["AROUND", "EVERYWHERE", "Slices", "Window", "catalogue", "catalogue_o
 # writers draw while they hold the lock that a roll takes exclusively.
 _CATALOGUE: Final = """
 SELECT mark.ceiling, p.lower, p.upper, p.state = 'current' AS is_current,
-       p.first_occurred_at, p.last_occurred_at
+       p.first_occurred_at, p.last_occurred_at, {common} AS common_tags
 FROM penstock.safe_sequence() AS mark (ceiling) LEFT JOIN penstock.partitions AS p
   ON p.state IN ('current', 'closed') AND p.rows IS DISTINCT FROM 0
  AND ($1::bigint IS NULL OR p.last_sequence IS NULL OR p.last_sequence > $1)
@@ -34,6 +34,9 @@ FROM penstock.safe_sequence() AS mark (ceiling) LEFT JOIN penstock.partitions AS
  AND ($6::timestamptz IS NULL OR p.lower < $6){prints}
 ORDER BY {order}{limit}
 """
+_COMMON: Final = """ARRAY(
+    SELECT DISTINCT tag FROM penstock.partitions AS sealed, unnest(sealed.common_tags) AS tag
+    WHERE sealed.state = 'closed' AND tag = ANY ({tags}::text[]))"""
 _PART: Final = 64  # partitions: a page rarely needs more, and 400 rows cost the client more than the page
 
 # A UUIDv7 says when it was made, and most events are recorded soon after: two partitions before all of them.
@@ -83,7 +86,8 @@ def catalogue(options: QueryOptions, *, whole: bool = False) -> tuple[str, list[
     order, limit = "p.lower", ""
     if not whole and not _at_once(options):
         order, limit = _ORDER[options.order_by is OrderBy.TIME, options.descending], f" LIMIT {_PART}"
-    return _asked(values, printed_values(options), order=order, limit=limit)
+    tags = options.tags if len(options.tags) > 1 else ()  # one tag alone is looked for as it is
+    return _asked(values, printed_values(options), tags=tags, order=order, limit=limit)
 
 
 def catalogue_of_id(event_id: UUID) -> tuple[str, list[Any]]:
@@ -96,13 +100,20 @@ def _at_once(options: QueryOptions) -> bool:
 
 
 def _asked(
-    values: list[Any], prints: Sequence[tuple[str, Sequence[str]]], *, order: str = "p.lower", limit: str = ""
+    values: list[Any],
+    prints: Sequence[tuple[str, Sequence[str]]],
+    *,
+    tags: Sequence[str] = (),
+    order: str = "p.lower",
+    limit: str = "",
 ) -> tuple[str, list[Any]]:
     def bind(value: object) -> str:
         values.append(value)
         return f"${len(values)}"
 
-    return _CATALOGUE.format(prints=prints_condition(prints, bind), order=order, limit=limit), values
+    common = _COMMON.format(tags=bind(list(tags))) if tags else "'{}'::text[]"
+    printed = prints_condition(prints, bind)
+    return _CATALOGUE.format(common=common, prints=printed, order=order, limit=limit), values
 
 
 def _bounds(options: QueryOptions, position: Position | None) -> list[Any]:
@@ -155,6 +166,7 @@ class Slices:
 
     def __init__(self, rows: Sequence[_Row], options: QueryOptions, *, whole: bool = False) -> None:
         self._options = options
+        self.common_tags: frozenset[str] = frozenset(rows[0]["common_tags"]) if rows else frozenset()
         self._leaves = sorted(_leaves(rows), key=lambda leaf: leaf["lower"])
         self._cut = len(rows) == _PART and not whole and not _at_once(options)
         # Between the ends of slices by time; else there is one for each partition.

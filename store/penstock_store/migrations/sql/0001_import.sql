@@ -35,7 +35,7 @@ BEGIN
     IF last_stored() = 0 THEN
         -- Nobody has stored anything: history may still begin before the partition that happens to be current.
         UPDATE partitions SET state = 'future', closed_at = NULL, sealed_at = NULL, rows = NULL,
-            min_key = NULL, max_key = NULL, key_blocks = NULL
+            min_key = NULL, max_key = NULL, key_blocks = NULL, common_tags = NULL
             WHERE state IN ('current', 'closed') AND upper > at_;
     END IF;
     IF EXISTS (SELECT FROM partitions WHERE state = 'current' AND at_ < upper) THEN

@@ -55,6 +55,24 @@ $$;
 
 COMMENT ON FUNCTION penstock.can_hold IS 'Of a sealed partition: false where no event of it has that value.';
 
+CREATE FUNCTION penstock.find_common_tags(_leaf text, _rows bigint) RETURNS text[]
+LANGUAGE plpgsql SET search_path = pg_catalog, penstock, pg_temp AS $$
+DECLARE
+    found text[];
+BEGIN
+    EXECUTE format(
+        'SELECT coalesce(array_agg(tag ORDER BY tag), ''{}'') FROM ('
+        'SELECT tag FROM penstock.%I, jsonb_array_elements_text(CASE jsonb_typeof(metadata -> ''tags'') WHEN ''array'' THEN metadata -> ''tags'' ELSE ''[]'' END) AS tag '
+        'GROUP BY tag HAVING count(*) * 32 >= $1) AS common', _leaf)
+        INTO found USING _rows;
+    RETURN found;
+END
+$$;
+
+COMMENT ON FUNCTION penstock.find_common_tags IS
+    'Of a partition that nothing is inserted into any more: the tags that one in 32 events has, or more. Readers look them up in the '
+    'events that a rarer tag finds: the index would read its list of events for each of those.';
+
 -- The keys of a sealed partition, for writers: whoever looks for a key probes the partitions whose block holds its print, and
 -- with keys of chance that is nearly always none. Of SHA-256 of tenant, line feed, key: the first three bytes, modulo
 -- partitions.key_blocks, are the block, the four after them the print. One print for each row, so that one missing shows.
