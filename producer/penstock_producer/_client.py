@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import Producer as RdProducer
 
 from penstock_producer._headers import Headers
-from penstock_producer.delivery import Delivery
+from penstock_producer.delivery import Delivery, new_delivery
 from penstock_producer.encoded import EncodedEvent
 from penstock_producer.errors import (
     DeliveryFailed,
@@ -133,7 +133,7 @@ class KafkaClient:
 
     def offer(self, event: EncodedEvent, headers: Headers | None) -> Delivery:
         _, topic, value, key = event
-        delivery = Delivery(self, topic)
+        delivery = new_delivery(self, topic)
         try:
             if headers is None:
                 self._produce(topic, value, key, -1, delivery)

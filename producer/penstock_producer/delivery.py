@@ -71,13 +71,11 @@ class Delivery:
 
     _failure: DeliveryFailed
     _offset: int
+    _owner: DeliveryOwner
+    _partition: int | None
     _time: int
-
-    def __init__(self, owner: DeliveryOwner, topic: str) -> None:
-        self._owner = owner
-        self._topic = topic
-        self._partition: int | None = None
-        self._waiters: list[Callable[[], object]] | None = None
+    _topic: str
+    _waiters: list[Callable[[], object]] | None
 
     def done(self) -> bool:
         """Whether Kafka has answered, well or not."""
@@ -186,6 +184,16 @@ class Delivery:
                 f"process {self._owner.pid} emitted this event to topic {self._topic}, this is its child "
                 f"{os.getpid()}: wait for deliveries in the process that emitted"
             )
+
+
+def new_delivery(owner: DeliveryOwner, topic: str) -> Delivery:
+    """The delivery of an event that is being handed to Kafka, for 0.6 of the price of an `__init__`."""
+    delivery = Delivery()
+    delivery._owner = owner
+    delivery._topic = topic
+    delivery._partition = None
+    delivery._waiters = None
+    return delivery
 
 
 def _complete(future: "asyncio.Future[None]") -> None:

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, Message
 
 from penstock_producer._client import Client, Failures
 from penstock_producer._headers import Headers
-from penstock_producer.delivery import Delivery
+from penstock_producer.delivery import Delivery, new_delivery
 from penstock_producer.encoded import EncodedEvent
 from penstock_producer.errors import DeliveryFailed
 from penstock_producer.producer import Producer
@@ -109,7 +109,7 @@ class _MemoryClient:
         with self._answered:
             if len(self._held) >= self._capacity:
                 raise BufferError
-            delivery = Delivery(self, event.topic)
+            delivery = new_delivery(self, event.topic)
             self.deliveries.append(delivery)
             self._held.append((event, tuple(headers or ()), delivery))
             if not self.holding:

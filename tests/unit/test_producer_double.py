@@ -11,7 +11,6 @@ from opentelemetry import context, trace
 
 from penstock_producer import (
     BufferFull,
-    Delivery,
     DeliveryFailed,
     EventTooLarge,
     NotDelivered,
@@ -277,13 +276,14 @@ async def test_awaiting_a_failed_delivery_raises() -> None:
 
 
 def test_a_delivery_from_another_process_is_not_waited_for() -> None:
+    from penstock_producer.delivery import new_delivery
     from penstock_producer.errors import WrongProcess
 
     class Elsewhere:
         pid = -1
 
     with pytest.raises(WrongProcess, match="process -1"):
-        Delivery(Elsewhere(), "events").result()  # type: ignore[arg-type]
+        new_delivery(Elsewhere(), "events").result()  # type: ignore[arg-type]
 
 
 def test_the_current_span_travels_as_w3c_trace_context() -> None:
