@@ -32,11 +32,16 @@ _COMPARED: Final = (
     ("tenant_id =", "tenant_id"),
 )
 
+_EVERYTHING: Final = QueryOptions()
+_FIRST: Final = (UUID(int=0), -1)
+_LAST: Final = (UUID(int=2**128 - 1), 2**63 - 1)
+
 
 @dataclass(slots=True)
 class Statement:
     """Text with $1, $2, … and the values for them; of `spans` an event has to lie in one."""
 
+    source: str = "penstock.events"
     conditions: list[str] = field(default_factory=list)
     values: list[Any] = field(default_factory=list)
     spans: list[str] = field(default_factory=list)
@@ -55,7 +60,7 @@ class Statement:
 
     def _events(self, conditions: Sequence[str]) -> str:
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-        return f"{_SELECT} penstock.events{where}"
+        return f"{_SELECT} {self.source}{where}"
 
     def bind(self, value: object) -> str:
         self.values.append(value)
@@ -79,6 +84,8 @@ def select_events(
     """At most `limit` events of `options`, in order, after `position`; within `window` and not above
     `ceiling`. `common_tags` are not looked for in the index where it knows a rarer one.
     """
+    if options.order_by is OrderBy.EVENT_ID and not offset and _takes_every_event(options):
+        return _by_id(position, limit, descending=options.descending)
     statement = Statement()
     for comparison, name in _COMPARED:
         statement.where(comparison, getattr(options, name))
@@ -97,6 +104,24 @@ def select_events(
     if offset:
         skipped = f"{statement.bind(offset)}::bigint"
         statement.tail = f" ORDER BY {order} LIMIT {most}::bigint - {skipped} OFFSET {skipped}"
+    return statement
+
+
+def _takes_every_event(options: QueryOptions) -> bool:
+    return _EVERYTHING == options.replace(
+        order_by=OrderBy.SEQUENCE, descending=False, cursor=None, limit=None, skip_corrupted=False
+    )
+
+
+def _by_id(position: Position | None, limit: int, *, descending: bool) -> Statement:
+    """By the plan that the server keeps, which reads every partition whatever the catalogue said."""
+    direction = " DESC" if descending else ""
+    statement = Statement(tail=f" ORDER BY event_id{direction}, sequence{direction}")
+    start: tuple[object, int] = _LAST if descending else _FIRST
+    if position is not None:
+        start = (position.key, position.sequence)
+    arguments = ", ".join(statement.bind(value) for value in (*start, limit, descending))
+    statement.source = f"penstock.events_by_id({arguments})"
     return statement
 
 
