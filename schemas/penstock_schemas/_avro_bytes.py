@@ -24,9 +24,9 @@ def _groups(bits: int) -> bytes:
 SMALL: Final = tuple(_varint(value) for value in range(2_048))
 """Lengths, versions and counts, nearly always."""
 LAST_SMALL: Final = len(SMALL)
-_FIRST_TIME, _END_OF_TIMES = 1 << 48, 1 << 55  # microseconds, from 1978 to 3111
 _MORE = tuple(bytes((bits | 0x80,)) for bits in range(128))
-_upper = lru_cache(maxsize=256)(_groups)  # times close to each other share all but their lowest 14 bits
+_upper = lru_cache(maxsize=1024)(_groups)  # times close to each other share all but their lowest 14 bits
+_THREE_BYTES, _NINE_BYTES = 1 << 13, 1 << 62
 _LONG = range(-(1 << 63), 1 << 63)
 
 
@@ -34,7 +34,7 @@ def long(value: int) -> bytes:
     """An int or a long. Raises OverflowError beyond 64 bits."""
     if 0 <= value < LAST_SMALL:
         return SMALL[value]
-    if _FIRST_TIME <= value < _END_OF_TIMES:
+    if _THREE_BYTES <= value < _NINE_BYTES:
         bits = value << 1
         return _MORE[bits & 0x7F] + _MORE[bits >> 7 & 0x7F] + _upper(bits >> 14)
     if value not in _LONG:

@@ -1,4 +1,4 @@
-"""What each Avro type is to fastavro, which reads it, and how its values become JSON forms and go back.
+"""What each Avro type is to fastavro, which reads it, and how what it reads becomes a JSON form.
 
 fastavro never sees a foreign schema, but one made of the guarded type: no defaults, aliases, logical types
 and names of others. It differs from the original where fastavro is lax, never in a byte: a boolean is a fixed
@@ -10,12 +10,10 @@ nothing to the wire.
 from itertools import count
 from typing import Any, NamedTuple
 
-from penstock_schemas import _avro_bytes as avro
 from penstock_schemas._avro_schema import Type
 from penstock_schemas._json_kinds import is_tagged
 from penstock_schemas._logical import Convert
-from penstock_schemas._scalars import LOGICAL, PRIMITIVES, Write, decimal, enum, fixed
-from penstock_schemas._writers import Branch, by_kind, by_tag, write_array, write_map, write_record
+from penstock_schemas._scalars import scalar
 from penstock_schemas.errors import DecodeError
 
 
@@ -24,10 +22,6 @@ class Form(NamedTuple):
     """fastavro's, of one place: a named type is defined in the first and referred to by the others."""
     to_json: Convert | None
     """From what fastavro reads, which it may change; None: that is the JSON form. Raises `DecodeError`."""
-    write: Write
-    """One walk from the value to both its bytes and its JSON form: fastavro's writer would need another one
-    before it, and to know the JSON form its reader a third.
-    """
 
 
 class Forms:
@@ -57,15 +51,11 @@ class Forms:
                 assert kind.items is not None  # noqa: S101 - the parser sets it for both
                 return (_array if kind.kind == "array" else _map)(self.of(kind.items))
             case "enum":
-                return Form("int", *enum(kind.symbols))
+                return Form("int", scalar(kind)[0])
         schema: Any = kind.kind
         if kind.kind in ("fixed", "boolean"):
             schema = {"type": "fixed", "name": self._name(), "size": kind.size if kind.kind == "fixed" else 1}
-        if kind.logical == "decimal":
-            return Form(schema, *decimal(kind))
-        if kind.logical:
-            return Form(schema, *LOGICAL["string" if kind.kind == "string" else kind.logical])
-        return Form(schema, *(fixed(kind.size) if kind.kind == "fixed" else PRIMITIVES[kind.kind]))
+        return Form(schema, scalar(kind)[0])
 
     def _name(self) -> str:
         return f"t{next(self._names)}"
@@ -77,7 +67,6 @@ class Forms:
         return Form(
             {"type": "record", "name": name, "fields": fields},
             _record_to_json([(own, form.to_json) for own, form in forms.items() if form.to_json]),
-            write_record([(own, forms[own.name].write) for own in kind.fields]),
         )
 
     def union(self, kind: Type, forms: list[Form], *, tagged: bool) -> Form:
@@ -85,7 +74,6 @@ class Forms:
         boxed = sum(branch.kind != "null" for branch in kind.branches) > 1
         schemas: list[Any] = []
         readers: dict[str, tuple[str, Convert | None]] = {}
-        writers: list[Branch] = []
         for index, (branch, form) in enumerate(zip(kind.branches, forms, strict=True)):
             schema, key = form.schema, f"b{index}" if boxed and branch.kind != "null" else ""
             if key:
@@ -94,9 +82,8 @@ class Forms:
             schemas.append(schema)
             if branch.kind != "null":
                 readers[key] = branch.label, form.to_json
-            writers.append(Branch(branch, avro.long(index), form.write))
         read = _unbox(readers, tagged=tagged) if boxed else _unless_null(readers.get("", ("", None))[1])
-        return Form(schemas, read, by_tag(writers) if tagged else by_kind(writers))
+        return Form(schemas, read)
 
 
 def _unless_null(convert: Convert | None) -> Convert | None:
@@ -129,10 +116,10 @@ def _record_to_json(fields: list[tuple[str, Convert]]) -> Convert | None:
 def _array(item: Form) -> Form:
     convert = item.to_json
     to_json = convert and (lambda value: [convert(inner) for inner in value])
-    return Form({"type": "array", "items": item.schema}, to_json, write_array(item.write))
+    return Form({"type": "array", "items": item.schema}, to_json)
 
 
 def _map(item: Form) -> Form:
     convert = item.to_json
     to_json = convert and (lambda value: {key: convert(inner) for key, inner in value.items()})
-    return Form({"type": "map", "values": item.schema}, to_json, write_map(item.write))
+    return Form({"type": "map", "values": item.schema}, to_json)

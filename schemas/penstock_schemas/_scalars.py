@@ -225,3 +225,14 @@ LOGICAL: dict[str, Pair] = {
     "string": (None, _uuid_text),
 }
 """All but decimal. A UUID in a string is text on the wire already: kept as its writer spelt it."""
+
+
+def scalar(kind: Type) -> Pair:
+    """The pair of a type without parts."""
+    if kind.kind == "enum":
+        return enum(kind.symbols)
+    if kind.logical == "decimal":
+        return decimal(kind)
+    if kind.logical:
+        return LOGICAL["string" if kind.kind == "string" else kind.logical]
+    return fixed(kind.size) if kind.kind == "fixed" else PRIMITIVES[kind.kind]

@@ -1,21 +1,56 @@
-"""Writing values with parts: unions, records, arrays, maps; `_scalars` says what writing is."""
+"""Writing values with parts: unions, arrays, maps; `_records` does records, `_scalars` says what writing is.
+
+One walk makes both a value's bytes and its JSON form: fastavro's writer would need another one before it, and
+to know the JSON form its reader a third.
+"""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from penstock_schemas import _avro_bytes as avro
-from penstock_schemas._avro_schema import MISSING, Field, Type
+from penstock_schemas._avro_schema import Type
 from penstock_schemas._json_kinds import is_tagged, json_kind
-from penstock_schemas._scalars import BadValue, Write, text, wrong
+from penstock_schemas._records import write_record
+from penstock_schemas._scalars import BadValue, Write, scalar, text, wrong
 
 
-class Branch(NamedTuple):
+class Writers:
+    """The writers of one schema's types."""
+
+    def __init__(self) -> None:
+        self._named: dict[str, Write] = {}
+
+    def of(self, kind: Type) -> Write:
+        known = self._named.get(kind.name) if kind.name else None
+        if known is None:
+            known = self._make(kind)
+            if kind.name:
+                self._named[kind.name] = known
+        return known
+
+    def _make(self, kind: Type) -> Write:
+        match kind.kind:
+            case "record":
+                return write_record([(own, self.of(own.type)) for own in kind.fields])
+            case "union":
+                branches = [
+                    _Branch(branch, avro.long(index), self.of(branch))
+                    for index, branch in enumerate(kind.branches)
+                ]
+                return _by_tag(branches) if is_tagged(kind) else _by_kind(branches)
+            case "array" | "map":
+                assert kind.items is not None  # noqa: S101 - the parser sets it for both
+                return (_write_array if kind.kind == "array" else _write_map)(self.of(kind.items))
+        return scalar(kind)[1]
+
+
+class _Branch(NamedTuple):
     type: Type
     prefix: bytes
     write: Write
 
 
-def by_tag(branches: list[Branch]) -> Write:
+def _by_tag(branches: list[_Branch]) -> Write:
     def write(value: Any, out: bytearray) -> Any:
         label, inner = "null", value
         if isinstance(value, Mapping) and len(value) == 1:
@@ -31,7 +66,7 @@ def by_tag(branches: list[Branch]) -> Write:
     return write
 
 
-def by_kind(branches: list[Branch]) -> Write:
+def _by_kind(branches: list[_Branch]) -> Write:
     null = [branch for branch in branches if branch.type.kind == "null"]
     others = [branch for branch in branches if branch not in null]
     # Numbers first: a decimal, which is text in JSON, takes an integer as well.
@@ -54,7 +89,7 @@ def by_kind(branches: list[Branch]) -> Write:
     return write
 
 
-def _by_trial(branches: list[Branch]) -> Write:
+def _by_trial(branches: list[_Branch]) -> Write:
     """The first branch that takes the value; where none does, the fault furthest inside is told."""
 
     def write(value: Any, out: bytearray) -> Any:
@@ -74,53 +109,7 @@ def _by_trial(branches: list[Branch]) -> Write:
     return write
 
 
-def write_record(fields: list[tuple[Field, Write]]) -> Write:
-    names = {own.name for own, _ in fields}
-    parts = [(own.name, write_part) for own, write_part in fields]
-
-    def write(value: Any, out: bytearray) -> dict[str, Any]:
-        if type(value) is not dict and not isinstance(value, Mapping):
-            raise wrong("an object", value)
-        if value.keys() != names:
-            value = _Filled(value, [own for own, _ in fields])
-        form, name = {}, ""
-        try:
-            for name, write_part in parts:
-                form[name] = write_part(value[name], out)
-        except (ValueError, OverflowError) as error:
-            raise BadValue.under(name, error) from None
-        return form
-
-    return write
-
-
-class _Filled(dict[str, Any]):
-    """A record that has its fields' defaults where it lacks them. Raises ValueError for what is unknown."""
-
-    def __init__(self, value: Mapping[str, Any], fields: list[Field]) -> None:
-        super().__init__(value)
-        self._fields = {own.name: own for own in fields}
-        if unknown := value.keys() - self._fields.keys():
-            known = ", ".join(sorted(self._fields))
-            raise BadValue(f"is unknown to the schema; it has {known}", str(min(unknown, key=str)))
-
-    def __missing__(self, name: str) -> Any:
-        return _default(self._fields[name])
-
-
-def _default(own: Field) -> Any:
-    """The JSON form of a field's default. A union's default belongs to its first branch."""
-    if own.default is MISSING:
-        raise BadValue("is missing, and has no default")
-    kind = own.type.branches[0] if own.type.kind == "union" else own.type
-    if own.default is not None and (kind.logical or kind.kind in ("bytes", "fixed")):
-        said = "is missing, and its default is written in Avro's own notation; give the value"
-        raise BadValue(said)
-    tagged = own.type.kind == "union" and is_tagged(own.type) and own.default is not None
-    return {kind.label: own.default} if tagged else own.default
-
-
-def write_array(write_item: Write) -> Write:
+def _write_array(write_item: Write) -> Write:
     def write(value: Any, out: bytearray) -> list[Any]:
         if not isinstance(value, list | tuple | set | frozenset):
             raise wrong("an array", value)
@@ -138,7 +127,7 @@ def write_array(write_item: Write) -> Write:
     return write
 
 
-def write_map(write_item: Write) -> Write:
+def _write_map(write_item: Write) -> Write:
     def write(value: Any, out: bytearray) -> dict[str, Any]:
         if not isinstance(value, Mapping):
             raise wrong("an object", value)

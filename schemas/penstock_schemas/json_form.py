@@ -37,6 +37,7 @@ from penstock_schemas._forms import Forms
 from penstock_schemas._scalars import BadValue
 from penstock_schemas._text import known_good_json
 from penstock_schemas._wire import Wire
+from penstock_schemas._writers import Writers
 from penstock_schemas.errors import DecodeError, DecodeReason, InvalidEvent
 from penstock_schemas.limits import DecodeLimits
 
@@ -52,6 +53,7 @@ class JsonForm:
     def __init__(self, schema: str, limits: DecodeLimits | None = None) -> None:
         kind = parse(schema, limits or DecodeLimits())
         self._form = Forms().of(kind)
+        self._write = Writers().of(kind)
         # Only floats are spelt in two ways, and the look for such a one costs more than the text.
         self.text = known_good_json if _has_floats(kind) else _text
         """The canonical JSON text of a record's form that `write` made."""
@@ -78,7 +80,7 @@ class JsonForm:
         """The same together with the JSON form, as `to_json` would read it. Raises `InvalidEvent`."""
         out = bytearray()
         try:
-            form: JsonValue = self._form.write(value, out)
+            form: JsonValue = self._write(value, out)
         except (ValueError, OverflowError) as error:
             path = error.path if isinstance(error, BadValue) else ""
             raise InvalidEvent(path or "the value", str(error)) from None
