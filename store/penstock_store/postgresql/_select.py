@@ -108,9 +108,10 @@ def select_events(
 
 
 def _takes_every_event(options: QueryOptions) -> bool:
-    return _EVERYTHING == options.replace(
+    plain = options.replace(
         order_by=OrderBy.SEQUENCE, descending=False, cursor=None, limit=None, skip_corrupted=False
     )
+    return plain == _EVERYTHING
 
 
 def _by_id(position: Position | None, limit: int, *, descending: bool) -> Statement:

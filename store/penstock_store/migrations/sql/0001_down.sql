@@ -1,3 +1,5 @@
+DROP FUNCTION penstock.events_by_id;
+
 DROP TABLE penstock.events;
 
 DROP TABLE penstock.registry_versions, penstock.registry_schemas, penstock.registry_config;
@@ -8,7 +10,7 @@ DROP TABLE penstock.replays;
 
 DROP FUNCTION penstock.guard_replay, penstock.reopen_expired;
 
-DROP FUNCTION penstock.append_events, penstock.begin_write, penstock.finish_write, penstock.reserve_sequences, penstock.safe_sequence, penstock.publish, penstock.events_by_id;
+DROP FUNCTION penstock.append_events, penstock.begin_write, penstock.finish_write, penstock.reserve_sequences, penstock.safe_sequence, penstock.publish;
 
 DROP FUNCTION penstock.begin_import, penstock.finish_import, penstock.prepare_import, penstock.import_time, penstock.last_stored;
 
