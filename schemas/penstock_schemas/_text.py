@@ -64,6 +64,17 @@ def canonical_json(value: Any) -> bytes:
     return _TOKEN.sub(_as_jsonb_keeps, text) if b"e+" in text or b"-0.0" in text else text
 
 
+def check_object(value: Mapping[str, Any]) -> None:
+    """Raise as `canonical_json` of the object does, at a fifth of the price."""
+    try:
+        text = orjson.dumps(value)
+    except TypeError:  # an integer beyond 64 bits, half of a surrogate pair, a deep nesting
+        text = b"null"
+    # What orjson has other ideas about: NaN is null to it.
+    if b"null" in text or may_hold_nul(text) or _may_be_deep(text):
+        exact_json(value)
+
+
 def exact_json(value: Any) -> bytes:
     """Text that reads as the same value: keys sorted by code point, no spaces, Python's shortest numbers,
     UTF-8. Integers of any size stay exact.
@@ -77,10 +88,18 @@ def exact_json(value: Any) -> bytes:
         _find_fault(value)
         raise
     # What follows is a quick look that only seldom needs the closer one.
-    brackets = text.count(b"{") + text.count(b"[") if len(text) > 2 * MAX_JSON_DEPTH else 0
-    if b"\\u0000" in text or brackets > MAX_JSON_DEPTH:
+    if may_hold_nul(text) or _may_be_deep(text):
         _find_fault(value)
     return text
+
+
+def may_hold_nul(text: bytes) -> bool:
+    """Whether a JSON text has what may be an escaped NUL. The look for one byte spares most that for six."""
+    return b"\\" in text and b"\\u0000" in text
+
+
+def _may_be_deep(text: bytes) -> bool:
+    return len(text) > 2 * MAX_JSON_DEPTH and text.count(b"{") + text.count(b"[") > MAX_JSON_DEPTH
 
 
 def _as_jsonb_keeps(token: re.Match[bytes]) -> bytes:

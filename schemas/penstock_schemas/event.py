@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from penstock_schemas._ids import new_id, uuid_text
-from penstock_schemas._text import MAX_IDENTIFIER_BYTES, canonical_json, check_identifier, known_good_json
+from penstock_schemas._text import MAX_IDENTIFIER_BYTES, check_identifier, check_object, known_good_json
 from penstock_schemas._typed_payload import payload_writer
 from penstock_schemas.payload import EventPayload
 
@@ -136,8 +136,11 @@ class Event(BaseModel):
     @field_validator("correlation_id", "idempotency_key", mode="before")
     @classmethod
     def _default_to_event_id(cls, value: object, info: ValidationInfo) -> object:
+        if value is not None:
+            return value
+        event_id = info.data.get("event_id")
         # Where the event id itself is refused, that is the one error to report.
-        return str(info.data.get("event_id", "-")) if value is None else value
+        return uuid_text(event_id.int.to_bytes(16)) if event_id else "-"
 
     @field_validator("occurred_at")
     @classmethod
@@ -150,7 +153,7 @@ class Event(BaseModel):
     @field_validator("payload", "metadata")
     @classmethod
     def _storable(cls, value: dict[str, JsonValue], info: ValidationInfo) -> dict[str, JsonValue]:
-        canonical_json(value)
+        check_object(value)
         tags = value.get("tags", [])
         if info.field_name == "metadata" and not (
             isinstance(tags, list) and all(isinstance(t, str) for t in tags)

@@ -2,13 +2,14 @@
 
 import json
 import math
+from collections.abc import Callable
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from penstock_schemas import Event
-from penstock_schemas._text import canonical_json, known_good_json
+from penstock_schemas._text import MAX_JSON_DEPTH, canonical_json, check_object, known_good_json
 
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 floats = st.one_of(
@@ -35,6 +36,37 @@ def test_both_ways_give_the_same_bytes(value: dict[str, object]) -> None:
     assert canonical_json(json.loads(text)) == text
     # Whole numbers of 1e16 and more have lost their being a float, nothing else.
     assert json.loads(text, parse_int=float) == json.loads(json.dumps(value), parse_int=float)
+
+
+anything = st.recursive(
+    st.one_of(st.none(), st.integers(), st.floats(), st.text(), st.sampled_from(["\0", "\\u0000", "\ud800"])),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(), inner, max_size=3)),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.text(), anything, max_size=3))
+@example({"a": math.nan, "b": None})
+@example({"\0": 1})
+@example({"brackets": "[" * 300})
+def test_the_quick_check_refuses_what_the_careful_way_does(value: dict[str, object]) -> None:
+    assert said(check_object, value) == said(canonical_json, value)
+
+
+@pytest.mark.parametrize("depth", [MAX_JSON_DEPTH - 1, MAX_JSON_DEPTH, MAX_JSON_DEPTH + 1, 300, 1_100])
+def test_the_quick_check_refuses_the_same_depths(depth: int) -> None:
+    value: dict[str, object] = {"text": "x" * 400}
+    for _ in range(depth):
+        value = {"a": value}
+    assert said(check_object, value) == said(canonical_json, value)
+
+
+def said(check: Callable[[dict[str, object]], object], value: dict[str, object]) -> str:
+    try:
+        check(value)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def test_what_looks_like_an_exponent_in_a_string_takes_the_quick_way(monkeypatch: pytest.MonkeyPatch) -> None:
