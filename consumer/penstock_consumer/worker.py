@@ -6,14 +6,14 @@ import gc
 import signal
 import sys
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from enum import StrEnum
 from random import Random, SystemRandom
-from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry
 
+from penstock_consumer._ending import in_time, run_until
 from penstock_consumer._thread import OneThread
 from penstock_consumer.backoff import Backoff
 from penstock_consumer.dead_letters import KafkaDeadLetters
@@ -34,9 +34,6 @@ from penstock_store.ingest import PostgresSink, SinkSettings
 __all__ = ["ExitReason", "SystemClock", "run_worker"]
 
 log = structlog.get_logger(__name__)
-
-# Seconds for each cancellation of a stop that is late: it ends the step under way, the next one tidies up.
-_TIDYING = (3.0, 1.0, 1.0, 1.0)
 
 
 class ExitReason(StrEnum):
@@ -112,7 +109,7 @@ async def run_worker(
         )
         try:
             await _open(postgres, health, metrics)
-            await _until_stopped(engine, stop)
+            await run_until(engine, stop)
         finally:
             await letters.close()
             await postgres.close()
@@ -120,42 +117,9 @@ async def run_worker(
             careful.close()
 
     with _stopping_by_signal(stop, signals) as received, _collecting_less_often(), _switching_sooner():
-        await _in_time(work(), stop, settings.grace)
+        await in_time(work(), stop, settings.grace)
         log.info("worker_stopped", reason=str(_reason(received)))
         return _reason(received)
-
-
-async def _in_time(work: Coroutine[Any, Any, None], stop: asyncio.Event, grace: float) -> None:
-    """Run `work`, which ends by itself once `stop` is set: cancelled where that takes longer than `grace`
-    seconds, and left behind where even that does not help.
-    """
-    working = asyncio.create_task(work, name="worker")
-    stopped = asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        await asyncio.wait({working}, timeout=grace)
-        if not working.done():
-            log.warning("stopped_late", seconds=grace, advice="what was not committed is read again")
-    finally:
-        stopped.cancel()
-        for seconds in _TIDYING:
-            if not working.done():
-                working.cancel()
-                await asyncio.wait({working}, timeout=seconds)
-    if working.done() and not working.cancelled():
-        working.result()
-
-
-async def _until_stopped(engine: Engine, stop: asyncio.Event) -> None:
-    async def watch() -> None:
-        await stop.wait()
-        engine.stop()
-
-    watcher = asyncio.create_task(watch())
-    try:
-        await engine.run()
-    finally:
-        watcher.cancel()
 
 
 async def _open(postgres: PostgresSink, health: WorkerHealth, metrics: WorkerMetrics) -> None:

@@ -1,12 +1,14 @@
-"""SIGTERM ends a worker within its grace period, whatever does not answer."""
+"""SIGTERM ends a worker, and a replay, within its grace period, whatever does not answer."""
 
 import asyncio
 
 from fixtures.consuming import SMALL, PipelineFactory
 from fixtures.private_servers import PrivateKafka
+from fixtures.replaying import refs, start_replay
 from fixtures.tcp_proxy import proxied
 from fixtures.waiting import wait_for_async
 from penstock_consumer import ExitReason
+from penstock_consumer.replay import ReplayEnd
 from penstock_consumer.topics import ensure_topics
 
 
@@ -37,3 +39,28 @@ async def test_a_worker_whose_servers_all_went_silent_stops_in_time(
         done, _ = await asyncio.wait({stopping}, timeout=15)
         assert done, "the worker runs on"
         assert stopping.result() is ExitReason.ASKED
+
+
+async def test_a_replay_whose_database_went_silent_stops_in_time(make_pipeline: PipelineFactory) -> None:
+    pipeline = make_pipeline(1)
+    pipeline.produce(pipeline.values(2000))
+    worker = pipeline.start()
+    await pipeline.ingested(2000)
+    await worker.stop()
+    await pipeline.rows("DELETE FROM penstock.ingested")
+    (ref,) = refs(pipeline, 1)
+    with proxied(pipeline.database.writer_url) as database:
+        replay = start_replay(
+            pipeline,
+            {ref: (0, 2000)},
+            rate=200,
+            dsn=database.url(pipeline.database.writer_url),
+            batch=SMALL,
+            grace=3.0,
+        )
+        await replay.batches(1)
+        database.blackhole()
+        replay.stopping.set()
+        done, _ = await asyncio.wait({replay.task}, timeout=12)
+        assert done, "the replay runs on"
+        assert replay.task.result() is ReplayEnd.STOPPED

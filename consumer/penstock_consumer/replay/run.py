@@ -10,6 +10,7 @@ from random import SystemRandom
 import structlog
 from prometheus_client import CollectorRegistry
 
+from penstock_consumer._ending import in_time, run_until
 from penstock_consumer._thread import OneThread
 from penstock_consumer.engine import Engine
 from penstock_consumer.errors import SinkFailed
@@ -67,7 +68,8 @@ async def run_replay(
 
     `settings.group_id` and `sink.group_id` name the group that is replayed for. `began` hears the run's
     number, `written` each batch: offsets accounted for, and what they came to. What is committed stays,
-    however the run ends; another one goes on from there. Raises what `run_worker` raises, ReplayInTheWay,
+    however the run ends; another one goes on from there. A stop takes `settings.grace` and six seconds at
+    most. Raises what `run_worker` raises, ReplayInTheWay,
     and ReplaySuperseded's text as `SinkFailed`.
     """
     # A claim of an earlier replay may be of the topic's namesake; nothing is lost by forgetting it.
@@ -92,17 +94,21 @@ async def run_replay(
         metrics=metrics,
         health=WorkerHealth(clock.monotonic),
     )
-    try:
-        await store.open()
-        began(await store.begin(request, take_over=options.take_over))
-        async with _written_down(store, course), _alive(store), _stopping(engine, stop):
-            await engine.run()
-    except SinkBroken as error:
-        raise SinkFailed(str(error)) from error
-    finally:
-        await store.close()
-        decode.close()
-        careful.close()
+
+    async def work() -> None:
+        try:
+            await store.open()
+            began(await store.begin(request, take_over=options.take_over))
+            async with _written_down(store, course), _alive(store):
+                await run_until(engine, stop)
+        except SinkBroken as error:
+            raise SinkFailed(str(error)) from error
+        finally:
+            await store.close()
+            decode.close()
+            careful.close()
+
+    await in_time(work(), stop, settings.grace)
     return ReplayEnd.FINISHED if course.finished else ReplayEnd.STOPPED
 
 
@@ -130,19 +136,6 @@ async def _alive(store: ReplaySink) -> AsyncIterator[None]:
                 await store.seen()
 
     task = asyncio.create_task(beat())
-    try:
-        yield
-    finally:
-        task.cancel()
-
-
-@contextlib.asynccontextmanager
-async def _stopping(engine: Engine, stop: asyncio.Event) -> AsyncIterator[None]:
-    async def watch() -> None:
-        await stop.wait()
-        engine.stop()
-
-    task = asyncio.create_task(watch())
     try:
         yield
     finally:
