@@ -26,6 +26,7 @@ __all__ = ["Producer"]
 
 
 _log = getLogger("penstock_producer")
+_as_encoded = tuple.__new__  # half the cost of calling EncodedEvent
 
 
 class Producer:
@@ -167,7 +168,7 @@ class Producer:
         raw_key = named if isinstance(named, bytes) else named.encode()
         if len(value) + len(raw_key) > self._settings.max_event_bytes:
             raise EventTooLarge(to, len(value) + len(raw_key), self._settings.max_event_bytes)
-        return EncodedEvent(event, to, value, raw_key)
+        return _as_encoded(EncodedEvent, (event, to, value, raw_key))
 
     def flush(self, timeout: float = 30.0) -> None:
         """Wait until Kafka has answered for everything emitted so far.

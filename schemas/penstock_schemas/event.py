@@ -190,7 +190,7 @@ def _assembled(kind: type[EventPayload], entity_id: str, fields: dict[str, Any])
     if values["idempotency_key"] is None:
         values["idempotency_key"] = own_id
     if values["occurred_at"] is None:
-        values["occurred_at"] = _utc_now()
+        values["occurred_at"] = datetime.now(UTC)
     return values
 
 

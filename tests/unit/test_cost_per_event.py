@@ -116,7 +116,7 @@ def test_to_ingest_an_event(make: Callable[[int], Event], bound: Cost) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "bound"), [(generic, Cost(1800, 79)), (typed, Cost(1330, 52))], ids=["generic", "typed"]
+    ("make", "bound"), [(generic, Cost(1480, 79)), (typed, Cost(1080, 52))], ids=["generic", "typed"]
 )
 def test_to_make_and_encode_an_event(make: Callable[[int], Event], bound: Cost) -> None:
     encoder = EventEncoder(InMemoryRegistry())
