@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
+from typing import Any
 
 import asyncpg
 import pytest
@@ -186,6 +188,28 @@ async def test_a_filtered_reader_stands_at_an_event_never_at_the_mark(
         await history.connection.execute("SELECT setval('penstock.event_sequence', 3)")  # as after a crash
         await history.append([Event(event_type="never", entity_id="4")])
         assert (await asyncio.wait_for(first, _DEADLINE)).sequence == 4
+
+
+@pytest.mark.parametrize("statement", range(1, 6))
+async def test_a_number_given_out_again_between_two_statements_is_not_passed_over(
+    database: Database, history: History, monkeypatch: pytest.MonkeyPatch, statement: int
+) -> None:
+    """The newest event, to which a filtered reader moves, was looked up after its filter had seen nothing."""
+    await history.append([random_event(random.Random(number)) for number in range(3)])
+    await history.append([random_event(random.Random(7))], commit=False)
+    options = QueryOptions(event_types=["never"], limit=1)
+    async with _reader(database) as store, aclosing(store.subscribe(0, options)) as events:
+        assert await store.safe_sequence() == 4
+        fetch, count = store._pool.fetch, itertools.count(1)
+
+        async def crash_before(text: str, values: Sequence[Any] = ()) -> list[asyncpg.Record]:
+            if next(count) == statement:
+                await history.connection.execute("SELECT setval('penstock.event_sequence', 3)")
+                await history.append([Event(event_type="never", entity_id="4")])
+            return await fetch(text, values)
+
+        monkeypatch.setattr(store._pool, "fetch", crash_before)
+        assert (await asyncio.wait_for(anext(events), _DEADLINE)).sequence == 4
 
 
 @pytest.mark.parametrize("order_by", list(OrderBy))

@@ -160,16 +160,17 @@ class PostgresEventStore(DerivedReads):
         """What is there after the follower's position, up to the mark."""
         options = follow.options()
         scan, ceiling = await self._scan(options, chunk=self._settings.stream_chunk, limit=options.limit)
+        last = None
+        if follow.filtered and scan.looks:
+            # Before reading: a number that a crash gives out again meanwhile is above all that is stored now.
+            up_to = options.up_to_sequence  # beyond it nothing is looked at
+            last = await self._newest(follow.position, ceiling if up_to is None else min(ceiling, up_to))
         async with aclosing(self._chunks(scan)) as chunks:
             async for rows in chunks:
                 events = tuple(events_of(rows))
                 follow.saw(events)
                 yield Batch(events, follow.position)
-        last = None
-        if follow.filtered and scan.looks and not follow.ended:
-            up_to = options.up_to_sequence  # beyond it nothing was looked at
-            last = await self._newest(follow.position, ceiling if up_to is None else min(ceiling, up_to))
-        follow.passed(last, ceiling)
+        follow.passed(None if follow.ended else last, ceiling)
         yield Batch((), follow.position)
 
     async def _newest(self, after: int, up_to: int) -> int | None:
