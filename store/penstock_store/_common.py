@@ -18,7 +18,7 @@ from penstock_store.checkpoint_records import Batch
 from penstock_store.contract import OrderBy, QueryOptions, a_sequence, beginning, exactly
 from penstock_store.store_errors import InvalidSnapshot
 
-__all__ = ["EVERYTHING", "DerivedReads", "LocalReads", "snapshot_json"]
+__all__ = ["EVERYTHING", "BatchedReads", "DerivedReads", "LocalReads", "snapshot_json"]
 
 EVERYTHING: Final = QueryOptions()
 _BIGINT: Final = 2**63 - 1
@@ -66,7 +66,28 @@ class DerivedReads(ABC):
         return self.stream(options.replace(after_sequence=start, order_by=OrderBy.SEQUENCE, descending=False))
 
 
-class LocalReads(DerivedReads):
+class BatchedReads(DerivedReads):
+    """A subscription that is made of batches."""
+
+    @abstractmethod
+    def batches(self, after: int = 0, options: QueryOptions = EVERYTHING) -> AsyncGenerator[Batch, None]: ...
+
+    async def subscribe(
+        self, after: int = 0, options: QueryOptions = EVERYTHING
+    ) -> AsyncGenerator[RecordedEvent, None]:
+        """By sequence: every matching event after sequence `after`, then those to come, each once; never
+        skips.
+
+        Order, cursor and offset of `options` do not apply. Ends after `limit` events, or past
+        `up_to_sequence`, where one is given.
+        """
+        async with aclosing(self.batches(after, options)) as found:
+            async for batch in found:
+                for event in batch.events:
+                    yield event
+
+
+class LocalReads(BatchedReads):
     """`stream` and `_last_sequence` make the rest. `_woken`: set whenever this object appended."""
 
     poll_interval: float
@@ -95,19 +116,6 @@ class LocalReads(DerivedReads):
     def _wake(self) -> None:
         for woken in self._news:
             woken.set()
-
-    async def subscribe(
-        self, after: int = 0, options: QueryOptions = EVERYTHING
-    ) -> AsyncGenerator[RecordedEvent, None]:
-        """By sequence: every matching event after sequence `after`, then those to come, each once.
-
-        Order, cursor and offset of `options` do not apply. Ends after `limit` events, or past
-        `up_to_sequence`, where one is given.
-        """
-        async with aclosing(self.batches(after, options)) as found:
-            async for batch in found:
-                for event in batch.events:
-                    yield event
 
     async def batches(
         self, after: int = 0, options: QueryOptions = EVERYTHING

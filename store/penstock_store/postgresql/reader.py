@@ -14,7 +14,7 @@ import asyncpg
 import structlog
 
 from penstock_schemas import RecordedEvent
-from penstock_store._common import EVERYTHING, DerivedReads
+from penstock_store._common import EVERYTHING, BatchedReads
 from penstock_store._cursor import OrderBy, encode_cursor, position_of
 from penstock_store.checkpoint_records import Batch
 from penstock_store.contract import DEFAULT_PAGE, MAX_PAGE, Page, QueryOptions, an_id
@@ -42,7 +42,7 @@ _LONGEST_PAUSE: Final = 10.0  # seconds between a live reader's attempts while t
 _log = structlog.get_logger(__name__)
 
 
-class PostgresEventStore(DerivedReads):
+class PostgresEventStore(BatchedReads):
     """The reading half of the store in PostgreSQL; implements `EventReader`. Any number of tasks may share
     one.
 
@@ -120,24 +120,12 @@ class PostgresEventStore(DerivedReads):
                 for event in events_of(rows):
                     yield event
 
-    async def subscribe(
-        self, after: int = 0, options: QueryOptions = EVERYTHING
-    ) -> AsyncGenerator[RecordedEvent, None]:
-        """By sequence: every matching event after sequence `after`, then those to come, each once; never
-        skips.
-
-        Goes on through an absence of the server. Order, cursor and offset of `options` do not apply. Ends
-        after `limit` events, or past `up_to_sequence`, where one is given.
-        """
-        async with aclosing(self.batches(after, options)) as found:
-            async for batch in found:
-                for event in batch.events:
-                    yield event
-
     async def batches(
         self, after: int = 0, options: QueryOptions = EVERYTHING
     ) -> AsyncGenerator[Batch, None]:
-        """`subscribe` in batches of `stream_chunk`; an empty one says that there was no more."""
+        """`subscribe` in batches of `stream_chunk`; an empty one says that there was no more. Goes on through an
+        absence of the server.
+        """
         follow = Follow(options, after)
         pause = self._settings.poll_interval
         async with self._hints.subscription() as woken:
