@@ -13,8 +13,9 @@ from penstock_store.postgresql._windows import Slices
 
 __all__ = ["Scan"]
 
-_BLIND: Final = 4  # times as many slices as before where they held nothing: a statement costs as much as
-_GROWTH: Final = 16  # planning a few more; at most so many times as many where what they held says how many
+# A statement costs as much as planning a few slices more. Times as many as before where those held nothing:
+_BLIND: Final = 4
+_GROWTH: Final = 16  # and at most, for each event that they held: one event alone says little
 _KEY_COLUMN: Final = {OrderBy.TIME: "occurred_at", OrderBy.EVENT_ID: "event_id"}
 
 
@@ -80,7 +81,7 @@ class Scan:
         self._start += self._size
         if self._found:  # and the spread of chance, so that it is rarely one too few
             wanted = math.ceil((missing + 2 * math.sqrt(missing)) * self._size / self._found)
-            self._size = min(wanted, _GROWTH * self._size)
+            self._size = min(wanted, _GROWTH * self._found * self._size)
         else:
             self._size *= _BLIND
         self._found = 0
