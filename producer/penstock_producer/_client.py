@@ -134,11 +134,12 @@ class KafkaClient:
     def offer(self, event: EncodedEvent, headers: Headers | None) -> Delivery:
         _, topic, value, key = event
         delivery = new_delivery(self, topic)
+        produce = self._produce  # called as an attribute it would first be looked for among the methods
         try:
             if headers is None:
-                self._produce(topic, value, key, -1, delivery)
+                produce(topic, value, key, -1, delivery)
             else:
-                self._produce(topic, value, key, -1, delivery, headers=headers)
+                produce(topic, value, key, -1, delivery, headers=headers)
         except (KafkaException, RuntimeError) as error:
             refused = self._refused(error, event)
             if not isinstance(refused, DeliveryFailed):

@@ -110,7 +110,8 @@ class Producer:
             event = self.encode(event, key=key, idempotency_key=idempotency_key, topic=topic)
         elif key is not None or idempotency_key is not None or topic is not None:
             raise _already_encoded(event)
-        carried = None if self._trace is None else self._trace()
+        trace = self._trace
+        carried = None if trace is None else trace()
         if headers is not None:
             carried = merge_headers(headers, carried)
         try:
