@@ -123,8 +123,8 @@ class PostgresEventStore(BatchedReads):
     async def batches(
         self, after: int = 0, options: QueryOptions = EVERYTHING
     ) -> AsyncGenerator[Batch, None]:
-        """`subscribe` in batches of `stream_chunk`; an empty one says that there was no more. Goes on through an
-        absence of the server.
+        """`subscribe` in batches of `stream_chunk`; an empty one says that there was no more. Goes on through
+        an absence of the server.
         """
         follow = Follow(options, after)
         pause = self._settings.poll_interval
