@@ -28,7 +28,7 @@ class ReaderSettings:
     attempts: int = 3  # of one statement when a connection is lost; reads can be repeated safely
     breaker_failures: int = 5  # connections lost or refused in a row, after which calls fail at once
     breaker_pause: float = 1.0  # until one call looks whether the server is back; doubled, up to 10 s
-    stream_chunk: int = 1_000  # events; a stream holds two chunks. Larger ones gain nothing: caches
+    stream_chunk: int = 2_000  # events; a stream holds two chunks. Larger ones gain nothing: caches
     poll_interval: float = 1.0  # a live reader looks at least this often, notified or not
     listen: bool = True  # False behind PgBouncer in transaction mode, which has no LISTEN: polling does
     application_name: str = "penstock-reader"
