@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from benchmarks.alternatives import measure_alternatives
@@ -38,9 +39,10 @@ GROUPS = {
     "alternatives": "executemany, unnest, staging + ON CONFLICT beside the limit",
     "shapes": "payload sizes, event types, random keys, 50 % duplicates (only with --full)",
     "growth": "the worker behind 1 and 10 million stored events, partitioned or not (only with --full)",
+    "growth_random": "the same with keys of chance (only with --full)",
     "indexes": "what each index costs on the way in, and built afterwards (only with --full)",
 }
-LONG = ("shapes", "growth", "indexes")
+LONG = ("shapes", "growth", "growth_random", "indexes")
 TARGETS = {
     "worker_full": 0.90,
     "worker_full_dup1": 0.90,
@@ -90,6 +92,7 @@ def run_suite(servers: Servers, plan: Plan, log: Log) -> dict[str, Any]:
         "alternatives": _alternatives,
         "shapes": _shapes,
         "growth": _growth,
+        "growth_random": partial(_growth, random_keys=True),
         "indexes": _indexes,
     }
     for group in plan.groups:
@@ -139,29 +142,25 @@ def _shapes(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> No
         found["ratios"] |= {case: _median([each.ratio for each in taken]) for case, taken in rounds.items()}
 
 
-def _growth(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> None:
+def _growth(
+    servers: Servers, plan: Plan, log: Log, found: dict[str, Any], *, random_keys: bool = False
+) -> None:
     """The same worker behind 1 and 10 million events in 24 closed partitions, and in its own one: an
-    unpartitioned table; keys by time, and by chance.
+    unpartitioned table.
     """
-    for name, load in (
-        ("growth", Load(count=plan.events)),
-        ("growth_random", Load(count=plan.events, random_keys=True)),
-    ):
-        chance = load.random_keys
-        with servers.topic(load) as topic:
-            cases = {}
-            for millions in (1, 10):
-                rows = millions * 1_000_000
-                split, whole = (
-                    past(24, rows // 24, random_keys=chance),
-                    unpartitioned(rows, random_keys=chance),
-                )
-                cases[f"{name}_{millions}m"] = (topic, Case(before=split))
-                cases[f"{name}_unpartitioned_{millions}m"] = (topic, Case(before=whole))
-            rounds = _rounds(servers, plan, log, cases)
-        _keep(found, rounds)
-        for case in (name, f"{name}_unpartitioned"):
-            found["ratios"][case] = _beside(rounds[f"{case}_10m"], rounds[f"{case}_1m"])
+    name = "growth_random" if random_keys else "growth"
+    with servers.topic(Load(count=plan.events, random_keys=random_keys)) as topic:
+        cases = {}
+        for millions in (1, 10):
+            rows = millions * 1_000_000
+            split = past(24, rows // 24, random_keys=random_keys)
+            whole = unpartitioned(rows, random_keys=random_keys)
+            cases[f"{name}_{millions}m"] = (topic, Case(before=split))
+            cases[f"{name}_unpartitioned_{millions}m"] = (topic, Case(before=whole))
+        rounds = _rounds(servers, plan, log, cases)
+    _keep(found, rounds)
+    for case in (name, f"{name}_unpartitioned"):
+        found["ratios"][case] = _beside(rounds[f"{case}_10m"], rounds[f"{case}_1m"])
 
 
 def _parts(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> None:
