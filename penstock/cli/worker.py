@@ -33,7 +33,7 @@ BatchSizeOption = Annotated[
         "--batch-size",
         min=1,
         max=1_000_000,
-        help="Records a batch at most (default: 30,000).",
+        help="Records a batch at most (default: 24,000).",
         rich_help_panel=_BATCHES,
     ),
 ]

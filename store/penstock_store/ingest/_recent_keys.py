@@ -12,7 +12,7 @@ __all__ = ["RecentKeys"]
 Key = tuple[str, str]
 """(tenant, idempotency key)"""
 
-_KEPT: Final = 30_000  # at least, and below twice as many and a batch: about 20 MB, mostly the batches' own
+_KEPT: Final = 24_000  # at least, and below twice as many and a batch: about 16 MB, mostly the batches' own
 
 
 class RecentKeys:
