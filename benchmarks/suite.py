@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import statistics
 from collections import defaultdict
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from benchmarks.latency import measure_latency
 from benchmarks.parts import measure_parts
 from benchmarks.pipeline import Case, Round, measure_round
 from benchmarks.producing import measure_emit
+from benchmarks.queries import run as measure_queries
 from benchmarks.reading import measure_stream
 from benchmarks.results import machine
 from benchmarks.servers import Servers, Topic
@@ -35,14 +35,15 @@ GROUPS = {
     "emit": "emit() beside a bare librdkafka loop",
     "latency": "emit to readable and to a live subscriber",
     "stream": "stream() beside a bare asyncpg cursor",
-    "queries": "p95 of the typical queries",
+    "queries": "p95 of the typical queries at 1 million events",
     "alternatives": "executemany, unnest, staging + ON CONFLICT beside the limit",
     "shapes": "payload sizes, event types, random keys, 50 % duplicates (only with --full)",
     "growth": "the worker behind 1 and 10 million stored events, partitioned or not (only with --full)",
     "growth_random": "the same with keys of chance (only with --full)",
+    "queries_10m": "p95 of the typical queries at 10 million events (only with --full)",
     "indexes": "what each index costs on the way in, and built afterwards (only with --full)",
 }
-LONG = ("shapes", "growth", "growth_random", "indexes")
+LONG = ("shapes", "growth", "growth_random", "queries_10m", "indexes")
 TARGETS = {
     "worker_full": 0.90,
     "worker_full_dup1": 0.90,
@@ -93,6 +94,7 @@ def run_suite(servers: Servers, plan: Plan, log: Log) -> dict[str, Any]:
         "shapes": _shapes,
         "growth": _growth,
         "growth_random": partial(_growth, random_keys=True),
+        "queries_10m": partial(_queries, millions=10),
         "indexes": _indexes,
     }
     for group in plan.groups:
@@ -213,13 +215,9 @@ async def _prepare(url: str, before: Any) -> None:
     await connection.close(timeout=10)
 
 
-def _queries(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> None:
-    try:
-        module = importlib.import_module("benchmarks.queries")
-    except ModuleNotFoundError:
-        log("queries: benchmarks/queries.py is not there")
-        return
-    found["query_ms"] = module.run(servers)
+def _queries(servers: Servers, plan: Plan, log: Log, found: dict[str, Any], *, millions: int = 1) -> None:
+    name = "query_ms" if millions == 1 else f"query_ms_{millions}m"
+    found[name] = measure_queries(servers, events=millions * 1_000_000)
 
 
 def _alternatives(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> None:
