@@ -48,7 +48,7 @@ def past(
         for leaf in leaves[:-1]:
             await connection.execute("SELECT penstock.close_partition($1)", leaf)
             await connection.execute("SELECT penstock.validate_partition($1)", leaf)
-        await connection.execute("SELECT penstock.publish()")
+        await _settled(connection)
 
     return fill
 
@@ -63,6 +63,12 @@ def unpartitioned(rows: int, *, random_keys: bool = False) -> Callable[[asyncpg.
         )
         await connection.execute(_FILL.format(leaf=leaf), 1, rows, lower, random_keys)
         await connection.execute("SELECT setval('penstock.event_sequence', $1)", rows)
-        await connection.execute("SELECT penstock.publish()")
+        await _settled(connection)
 
     return fill
+
+
+async def _settled(connection: asyncpg.Connection) -> None:
+    """Nothing is left that autovacuum would do while something is measured."""
+    await connection.execute("SELECT penstock.publish()")
+    await connection.execute("VACUUM ANALYZE penstock.events")
