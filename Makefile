@@ -88,7 +88,7 @@ bench: $(SYNCED) ## Measure each part beside its limit (below ten minutes): tabl
 	@$(BIN)/python -m benchmarks run
 
 .PHONY: bench-full
-bench-full: $(SYNCED) ## The whole matrix of measurements, about an hour
+bench-full: $(SYNCED) ## The whole matrix of measurements, one to two hours
 	@$(BIN)/python -m benchmarks run --full
 
 .PHONY: faults

@@ -23,9 +23,11 @@ _ONLY = "Measure these groups alone; repeat for several. " + "; ".join(f"{n}: {w
 
 @app.command()
 def run(
-    events: Annotated[int, typer.Option(min=1_000, help="Events in the topics.")] = 200_000,
+    events: Annotated[
+        int, typer.Option(min=1_000, help="Events in the topics; three times as many for lean stores.")
+    ] = 150_000,
     rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds of each kind.")] = 3,
-    full: Annotated[bool, typer.Option("--full", help="The whole matrix: about an hour.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="The whole matrix: one to two hours.")] = False,
     only: Annotated[list[str] | None, typer.Option(metavar="GROUP", help=_ONLY)] = None,
     output: Annotated[
         Path,
