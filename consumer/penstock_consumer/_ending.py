@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 
@@ -12,16 +12,15 @@ from penstock_consumer.engine import Engine
 
 __all__ = ["in_time", "run_until"]
 
-_Result = TypeVar("_Result")
 # Seconds for each cancellation of a stop that is late: it ends the step under way, the next one tidies up.
 _TIDYING = (3.0, 1.0, 1.0, 1.0)
 
 log = structlog.get_logger(__name__)
 
 
-async def in_time(work: Coroutine[Any, Any, _Result], stop: asyncio.Event, grace: float) -> _Result | None:
+async def in_time(work: Coroutine[Any, Any, None], stop: asyncio.Event, grace: float) -> None:
     """Run `work`, which ends by itself once `stop` is set: cancelled where that takes longer than `grace`
-    seconds, and left behind where even that does not help. Its result, None where it was cancelled.
+    seconds, and left behind where even that does not help.
     """
     working = asyncio.create_task(work, name="worker")
     stopped = asyncio.create_task(stop.wait())
@@ -36,7 +35,8 @@ async def in_time(work: Coroutine[Any, Any, _Result], stop: asyncio.Event, grace
             if not working.done():
                 working.cancel()
                 await asyncio.wait({working}, timeout=seconds)
-    return working.result() if working.done() and not working.cancelled() else None
+    if working.done() and not working.cancelled():
+        working.result()
 
 
 async def run_until(engine: Engine, stop: asyncio.Event) -> None:

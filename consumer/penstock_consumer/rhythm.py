@@ -43,8 +43,9 @@ class Rhythm:
             self._enough = self._limits.fetch
         if not batch.records:
             return False
-        enough = batch.records >= self._enough or self.is_full(batch)
-        return caught_up or enough or now - batch.opened >= self._limits.age
+        if caught_up or batch.records >= self._enough or self.is_full(batch):
+            return True
+        return now - batch.opened >= self._limits.age
 
     def taken(self) -> None:
         """The writer took a batch: while it writes, the next one has time to grow."""

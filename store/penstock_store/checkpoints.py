@@ -25,6 +25,7 @@ from pydantic import JsonValue
 
 from penstock_schemas import RecordedEvent
 from penstock_schemas._text import check_identifier, exact_json
+from penstock_store._common import EVERYTHING
 from penstock_store.checkpoint_errors import (
     CheckpointHeld,
     CheckpointLost,
@@ -42,7 +43,6 @@ _BIGINT: Final = 2**63 - 1
 _LOOK_AGAIN: Final = 1.0  # seconds between two looks at a checkpoint that another holds
 _LONGEST_FAULT: Final = 1_000  # characters
 _PASSWORD: Final = re.compile(r"(://[^/\s:@]*):[^@\s]*@")
-_EVERYTHING: Final = QueryOptions()
 _UNCHANGED: Final = object()
 _log = structlog.get_logger(__name__)
 
@@ -180,7 +180,7 @@ class Checkpoint:
         self._lost = CheckpointLost(self.name, self.kept.epoch, found)
         return self._lost
 
-    async def subscribe(self, options: QueryOptions = _EVERYTHING) -> AsyncGenerator[RecordedEvent, None]:
+    async def subscribe(self, options: QueryOptions = EVERYTHING) -> AsyncGenerator[RecordedEvent, None]:
         """`EventStore.subscribe` from where the checkpoint stands. Save each event, or the last of several.
 
         Beyond what `subscribe` does it raises `EventsExpired` instead of passing over what retention dropped,
@@ -191,7 +191,7 @@ class Checkpoint:
                 for event in batch.events:
                     yield event
 
-    async def batches(self, options: QueryOptions = _EVERYTHING) -> AsyncGenerator[Batch, None]:
+    async def batches(self, options: QueryOptions = EVERYTHING) -> AsyncGenerator[Batch, None]:
         """The same in batches, none of them empty."""
         position = self.sequence
         self._yielded = self._passed = position  # what an earlier one passed over, other options may choose

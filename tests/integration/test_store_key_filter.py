@@ -17,8 +17,9 @@ from fixtures.ingesting import SinkFactory, batch, event, ref, refuse
 from penstock_schemas import Event
 from penstock_schemas.fields import EventFields
 from penstock_store import partitions
+from penstock_store.appending import Key
 from penstock_store.ingest import Outcome
-from penstock_store.ingest._key_filter import Key, KeyFilter, mark, suspects
+from penstock_store.ingest._key_filter import KeyFilter, mark, suspects
 from penstock_store.postgresql.store import PostgresStore
 
 if TYPE_CHECKING:

@@ -69,8 +69,7 @@ async def run_replay(
     `settings.group_id` and `sink.group_id` name the group that is replayed for. `began` hears the run's
     number, `written` each batch: offsets accounted for, and what they came to. What is committed stays,
     however the run ends; another one goes on from there. A stop takes `settings.grace` and six seconds at
-    most. Raises what `run_worker` raises, ReplayInTheWay,
-    and ReplaySuperseded's text as `SinkFailed`.
+    most. Raises what `run_worker` raises, ReplayInTheWay, and ReplaySuperseded's text as `SinkFailed`.
     """
     # A claim of an earlier replay may be of the topic's namesake; nothing is lost by forgetting it.
     settings = replace(settings, accept_loss=frozenset({"*"}))

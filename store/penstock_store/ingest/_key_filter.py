@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Final, Literal
 import asyncpg
 import structlog
 
+from penstock_store.appending import Key
+
 __all__ = ["KeyFilter", "mark", "suspects"]
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
-Key = tuple[str, str]
-"""(tenant, idempotency key)"""
 
 _FIGURES: Final = """
 SELECT name, rows, key_blocks FROM penstock.partitions

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
+from penstock_store.appending import Key
 from penstock_store.errors import FenceLost
 from penstock_store.ingest.batch import Batch, BatchPart
 from penstock_store.ingest.model import Outcome, ReplayRun, WriteResult
@@ -56,7 +57,7 @@ class Opened:
 
 
 async def open_batch(
-    connection: Connection, parts: Sequence[BatchPart], *, keys: Sequence[tuple[str, str]], window: timedelta
+    connection: Connection, parts: Sequence[BatchPart], *, keys: Sequence[Key], window: timedelta
 ) -> Opened:
     """Fence all parts, lock the current partition, draw a sequence for each key."""
     row = await connection.fetchrow(

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from penstock_store.appending import Key
 from penstock_store.ingest.batch import Batch
 
 __all__ = ["RecentKeys"]
 
-Key = tuple[str, str]
-"""(tenant, idempotency key)"""
 
 _KEPT: Final = 24_000  # at least, and below twice as many and a batch: about 16 MB, mostly the batches' own
 

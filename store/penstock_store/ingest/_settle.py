@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
+from penstock_store.appending import Key
 from penstock_store.errors import SinkBroken
 from penstock_store.ingest._ledger import Opened
 from penstock_store.ingest._sqlstate import is_row_fault, violated_index
@@ -27,9 +28,7 @@ class Unsettled(Exception):
     """The table changed under the batch without a trace to decide by: begin again."""
 
 
-async def learn_keys(
-    connection: Connection, leaf: str, wanted: Iterable[tuple[str, str]], known: Known
-) -> None:
+async def learn_keys(connection: Connection, leaf: str, wanted: Iterable[Key], known: Known) -> None:
     """Which of the keys a partition holds. The session's planner settings make it index probes in key
     order, one scan a tenant: two thirds of what a join with the keys costs.
     """

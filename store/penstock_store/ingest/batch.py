@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from penstock_schemas.fields import EventFields
 from penstock_schemas.rows import Row, row_of
+from penstock_store.appending import Key
 from penstock_store.ingest.model import Claim
 
 __all__ = ["Batch", "BatchPart"]
@@ -42,7 +43,7 @@ class Batch:
 
     def __init__(self, parts: Sequence[BatchPart] = ()) -> None:
         self.parts: list[BatchPart] = list(parts)
-        self.keys: list[tuple[str, str]] = []
+        self.keys: list[Key] = []
         """(tenant, idempotency key) of each record."""
         self.hashes: list[bytes] = []
         self.event_ids: list[bytes] = []

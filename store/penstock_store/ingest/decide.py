@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from penstock_store.appending import Key
 from penstock_store.ingest.batch import Batch
 from penstock_store.ingest.model import Outcome, Rejection
 
@@ -24,7 +25,7 @@ class Fault(NamedTuple):
 class Known:
     """What is learned from the database while a batch is written."""
 
-    keys: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    keys: dict[Key, bytes] = field(default_factory=dict)
     """Content hash of events that are stored, by (tenant, key)."""
     event_ids: set[bytes] = field(default_factory=set)
     """Ids that are taken in the current partition."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
+from penstock_store._common import EVERYTHING
 from penstock_store._cursor import OrderBy, Position
 from penstock_store.contract import QueryOptions
 from penstock_store.postgresql._rows import COLUMNS
@@ -32,7 +33,6 @@ _COMPARED: Final = (
     ("tenant_id =", "tenant_id"),
 )
 
-_EVERYTHING: Final = QueryOptions()
 _FIRST: Final = (UUID(int=0), -1)
 _LAST: Final = (UUID(int=2**128 - 1), 2**63 - 1)
 
@@ -111,7 +111,7 @@ def _takes_every_event(options: QueryOptions) -> bool:
     plain = options.replace(
         order_by=OrderBy.SEQUENCE, descending=False, cursor=None, limit=None, skip_corrupted=False
     )
-    return plain == _EVERYTHING
+    return plain == EVERYTHING
 
 
 def _by_id(position: Position | None, limit: int, *, descending: bool) -> Statement:

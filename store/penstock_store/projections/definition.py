@@ -10,6 +10,7 @@ from typing import Any, Final, overload
 from pydantic import JsonValue
 
 from penstock_schemas import RecordedEvent
+from penstock_store._common import EVERYTHING
 from penstock_store.checkpoint_errors import InvalidProjection
 from penstock_store.contract import QueryOptions
 
@@ -18,7 +19,6 @@ __all__ = ["PREFIX", "Projection", "TableProjection", "ValueProjection", "projec
 PREFIX: Final = "projection/"  # of the names of their checkpoints
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,35}")  # with what is added it is an identifier of PostgreSQL
 _ROLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_$-]{0,62}")
-_EVERYTHING: Final = QueryOptions()
 
 Handler = Callable[[Any, RecordedEvent], Awaitable[None]]  # of an asyncpg connection and an event
 Setup = Callable[[Any], Awaitable[None]]
@@ -110,7 +110,7 @@ def projection(
     setup: Setup | None = None,
     seed: Seed | None = None,
     initial: JsonValue = None,
-    options: QueryOptions = _EVERYTHING,
+    options: QueryOptions = EVERYTHING,
     version: int = 1,
     readers: tuple[str, ...] = ("penstock_reader",),
 ) -> Callable[[Handler], TableProjection] | Callable[[Fold], ValueProjection]:
