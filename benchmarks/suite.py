@@ -183,11 +183,12 @@ def _indexes(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> N
 
 def _emit(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> None:
     rates = _repeated("emit", plan, log, lambda: measure_emit(servers, min(plan.events, 100_000)))
-    for name in ("typed", "generic", "encoded"):
-        found["ratios"][f"emit_{name}"] = _median([
-            rate / bare for rate, bare in zip(rates[name], rates["bare"], strict=True)
-        ])  # fmt: skip
-    found["events_per_s"] |= {f"emit_{name}": _median(each) for name, each in rates.items()}
+    bare = rates.pop("bare")
+    for name, each in rates.items():
+        found["ratios"][name] = _median([rate / limit for rate, limit in zip(each, bare, strict=True)])
+    found["events_per_s"] |= {name: _median(each) for name, each in rates.items()} | {
+        "emit_bare": _median(bare)
+    }
 
 
 def _latency(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> None:
