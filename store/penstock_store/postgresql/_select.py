@@ -147,9 +147,7 @@ def _within(statement: Statement, window: Window) -> None:
 
 
 def _types_and_documents(statement: Statement, options: QueryOptions, common_tags: Collection[str]) -> None:
-    if (
-        len(options.event_types) == 1
-    ):  # equality keeps (event_type, occurred_at) in the index's order; ANY does not
+    if len(options.event_types) == 1:  # keeps (event_type, occurred_at) in the index's order; ANY does not
         statement.where("event_type =", options.event_types[0])
     elif options.event_types:
         statement.conditions.append(f"event_type = ANY({statement.bind(list(options.event_types))}::text[])")

@@ -37,6 +37,9 @@ from penstock_store.read_errors import InvalidQuery, ReadError, StoreUnavailable
 __all__ = ["PostgresEventStore"]
 
 _SAFE: Final = "SELECT penstock.safe_sequence()"
+# Events of a stream between two turns of the event loop, in which the next chunk comes in: with a single turn
+# for each chunk PostgreSQL waited with a full socket, and then the reader for 10 ms.
+_TURN: Final = 250
 _LONGEST_PAUSE: Final = 10.0  # seconds between a live reader's attempts while the server is away
 
 _log = structlog.get_logger(__name__)
@@ -117,8 +120,10 @@ class PostgresEventStore(BatchedReads):
         scan, _ceiling = await self._scan(options, chunk=self._settings.stream_chunk, limit=options.limit)
         async with aclosing(self._chunks(scan)) as chunks:
             async for rows in chunks:
-                for event in events_of(rows):
-                    yield event
+                for start in range(0, len(rows), _TURN):
+                    for event in events_of(rows[start : start + _TURN]):
+                        yield event
+                    await asyncio.sleep(0)
 
     async def batches(
         self, after: int = 0, options: QueryOptions = EVERYTHING
