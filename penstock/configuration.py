@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from penstock.errors import PenstockError
-from penstock.redaction import redact, redact_config
+from penstock.redaction import masked, redact
 from penstock.settings import FILE, Settings, SettingsLayers, faults_of, read_layers, settings_of
 
 __all__ = ["Finding", "Level", "Shown", "effective", "lint"]
@@ -71,7 +71,7 @@ def _event_store(layers: SettingsLayers, environ: Mapping[str, str]) -> list[Sho
         Shown("event_store.backend", name, found.backend.source, "the backend of event_store_from_config")
     ]
     for one in found.settings:
-        (value,) = redact_config({one.name: one.value}).values()
+        value = masked({one.name: one.value})[one.name]
         known = value is None or isinstance(value, str | int | float | bool)
         shown.append(Shown(f"event_store.{name}.{one.name}", value if known else str(value), one.source, ""))
     return shown

@@ -24,7 +24,7 @@ from pydantic_settings import (
 
 from penstock._stack_file import stack_values
 from penstock.errors import SettingsError
-from penstock.redaction import redact, redact_config
+from penstock.redaction import masked, redact
 from penstock_store.leaf_indexes import chosen_indexes
 
 __all__ = [
@@ -194,7 +194,7 @@ class Settings(BaseSettings):
             value = getattr(self, name)
             if isinstance(value, SecretStr):
                 value = redact(value.get_secret_value()) if "://" in value.get_secret_value() else "***"
-            shown[name] = _masked(value) if isinstance(value, dict) else value
+            shown[name] = masked(value) if isinstance(value, dict) else value
         return shown
 
 
@@ -261,8 +261,10 @@ def read_layers(
         named = {**layers[FILE], **layers["environment"], **given}
         asked = "stack" in given or "stack" in layers["environment"]
         needed = asked and named.keys().isdisjoint(_ADDRESSES)
-        stack = str(named.get("stack", "local"))
-        layers["the stack's file"] = stack_values(stack, path.parent, needed=needed)
+        found = stack_values(str(named.get("stack", "local")), path.parent, needed=needed)
+        if "database_url" in named:  # the stack's logins are for its own database
+            found = {name: value for name, value in found.items() if not name.endswith("database_url")}
+        layers["the stack's file"] = found
     return SettingsLayers(path, layers)
 
 
@@ -314,9 +316,3 @@ def _faults(error: ValidationError, layers: SettingsLayers) -> list[tuple[str, s
             problem = f"unknown key; did you mean {close[0]}?" if close else "unknown key"
         found.append((spelt, source, problem))
     return found
-
-
-def _masked(value: object) -> object:
-    if isinstance(value, Mapping):
-        return {name: _masked(one) for name, one in redact_config(value).items()}
-    return [_masked(one) for one in value] if isinstance(value, list) else value

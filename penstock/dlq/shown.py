@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from penstock.redaction import redact
+from penstock.redaction import masked, redact
 from penstock_consumer.dlq import Letter
 from penstock_schemas.fields import EventFields
 
@@ -97,6 +97,6 @@ def _json(text: bytes, limit: int) -> Any:
     if len(text) > limit:
         return text_of(text, limit)
     try:
-        return json.loads(redact(text.decode()))
-    except (ValueError, RecursionError):  # masked beyond recognition
+        return masked(json.loads(text))
+    except (ValueError, RecursionError):
         return text_of(text, limit)

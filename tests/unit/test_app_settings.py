@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from penstock.errors import SettingsError
-from penstock.redaction import redact, redact_config
+from penstock.redaction import masked, redact
 from penstock.settings import DatabaseRole, Settings, load_settings
 from penstock.stack import StackError
 from penstock.stack._process import ProcessRecord
-from penstock.stack._state import KafkaState, StackState, save, stack_folder
+from penstock.stack._state import ROLES, KafkaState, PostgresState, StackState, save, stack_folder
 
 SECRET = "s3cr3t-passphrase"
 
@@ -31,10 +31,16 @@ def _write_layers(root: Path, layers: dict[str, str]) -> tuple[dict[str, str], d
     return environ, options
 
 
-def _write_stack(root: Path, *, kafka: str, running: bool = True) -> None:
+def _write_stack(root: Path, *, kafka: str, database: str | None = None, running: bool = True) -> None:
     process = ProcessRecord(pid=1, started="", log=root / "log") if running else None
-    state = KafkaState(mode="native", bootstrap_servers=kafka, process=process)
-    save(stack_folder("local", root), StackState(name="local", kafka=state))
+    state = StackState(
+        name="local",
+        kafka=KafkaState(mode="native", bootstrap_servers=kafka, process=process),
+        postgresql=PostgresState(mode="native", urls=dict.fromkeys(ROLES, database), process=process)
+        if database
+        else None,
+    )
+    save(stack_folder("local", root), state)
 
 
 ORDER = ("option", "environment", "toml", "stack")
@@ -171,7 +177,30 @@ def test_a_password_in_a_pair_is_masked(text: str) -> None:
 def test_redaction_leaves_text_without_secrets_alone() -> None:
     text = "Kafka at localhost:9092 and http://localhost:8081/subjects answered; 3 tokens"
     assert redact(text) == text
-    assert redact_config({"a": 1, "ssl.key.password": "x"}) == {"a": 1, "ssl.key.password": "***"}
+    assert masked({"a": 1, "ssl.key.password": "x"}) == {"a": 1, "ssl.key.password": "***"}
+
+
+@given(st.text(min_size=3).map(lambda text: f"{text}{SECRET}"), st.booleans())
+def test_a_password_in_json_is_masked_whatever_it_is(password: str, inner: bool) -> None:
+    document: object = {"user": "x", "db_password": password, "after": 1}
+    if inner:
+        document = {"text": json.dumps(document)}
+    assert SECRET not in json.dumps(masked(document))
+    for text in (json.dumps(document), json.dumps(document, ensure_ascii=False)):
+        assert SECRET not in redact(text)
+
+
+def test_a_masked_pair_keeps_what_stands_beside_it() -> None:
+    text = '{"password": "correct horse battery, staple", "user": "x"}'
+    assert redact(text) == '{"password": "***", "user": "x"}'
+    assert redact("username='u' password='p q' host=h") == "username='u' password='***' host=h"
+
+
+def test_a_database_url_of_ones_own_is_not_mixed_with_the_stacks_logins(tmp_path: Path) -> None:
+    _write_stack(tmp_path, kafka="stack:9092", database="postgresql://stack@stack/penstock")
+    found = load_settings(root=tmp_path, environ={"PENSTOCK_DATABASE_URL": "postgresql://me@prod/p"})
+    assert {found.database(role) for role in DatabaseRole} == {"postgresql://me@prod/p"}
+    assert found.kafka_bootstrap_servers == "stack:9092"
 
 
 def test_every_setting_has_a_description() -> None:
