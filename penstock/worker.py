@@ -33,7 +33,7 @@ class WorkerChoices:
     start: Literal["earliest", "latest"] = "earliest"
     conflicts: Literal["dead_letter", "report"] = "dead_letter"
     partitions: int = 6
-    replication: int = 1
+    replication: int | None = None
     create_topics: bool = True
     accept_loss: tuple[str, ...] = ()
     dead_letter_share: float = 0.5

@@ -15,7 +15,7 @@ from penstock_consumer.errors import SourceUnavailable
 from penstock_consumer.health import WorkerHealth
 from penstock_consumer.interfaces import Clock, PartitionState, Sink, Source, TopicPartition
 from penstock_consumer.metrics import WorkerMetrics
-from penstock_consumer.placement import TRUNCATED, Loss, place
+from penstock_consumer.placement import ACCEPT, TRUNCATED, Loss, place
 from penstock_consumer.settings import WorkerSettings
 from penstock_store.errors import FenceLost, SinkUnavailable, TopicRecreated
 from penstock_store.ingest import Claim, PartitionRef
@@ -147,7 +147,7 @@ class Assignment:
                     self._stop(
                         refs[ref],
                         "the topic was deleted and made again; what it held and was not ingested is lost. "
-                        "To go on with the new one start the worker with this partition in accept_loss",
+                        f"To go on with the new one {ACCEPT}",
                     )
             claimed = {**(await self._sink.claim(rest) if rest else {})}
             if accepted:

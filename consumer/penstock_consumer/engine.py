@@ -420,5 +420,6 @@ class Engine:
                 f"{self._breaker.bad} of the last {self._breaker.records} records could not be decoded, or "
                 "were refused by PostgreSQL; the worker stops rather than move the topic into the "
                 "dead-letter topic. Find out what changed (producer, schema registry, constraints on "
-                "penstock.events); dead_letter_share=1 lets them through all the same"
+                "penstock.events); `--dead-letter-share 1` (in code dead_letter_share=1) lets "
+                "them through all the same"
             )

@@ -5,8 +5,9 @@ from typing import Literal
 
 from penstock_consumer.interfaces import PartitionState
 
-__all__ = ["TRUNCATED", "Loss", "place"]
+__all__ = ["ACCEPT", "TRUNCATED", "Loss", "place"]
 
+ACCEPT = "start the workers with `--accept-loss topic:partition` (accept_loss in code)"
 TRUNCATED = "Restore the log, or make the topic anew: its new id gives it books of its own"
 
 
@@ -32,7 +33,7 @@ class Loss:
         if self.reason == "expired":
             return (
                 f"offsets {self.first} to {self.next - 1} were deleted by the topic's retention before they "
-                "were ingested. To go on without them start the worker with this partition in accept_loss"
+                f"were ingested. To go on without them {ACCEPT}"
             )
         if self.reason == "latest":
             return f"offsets {self.first} to {self.next - 1} are passed over, as start=latest says"

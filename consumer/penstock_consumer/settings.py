@@ -82,7 +82,8 @@ class WorkerSettings:
     """How often topic ids and watermarks are asked for."""
     create_topics: bool = True
     partitions: int = 6
-    replication: int = 1
+    replication: int | None = None
+    """None: the broker's `default.replication.factor`."""
     max_message_bytes: int = 1024 * 1024
     """Of topics that are created; their dead-letter topics get 64 KiB more."""
 

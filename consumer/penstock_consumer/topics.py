@@ -37,12 +37,16 @@ _CANNOT_CREATE = (  # asked again the broker would say the same
 )
 
 
+_BROKERS_OWN = -1  # the broker's default.replication.factor, since Kafka 2.4
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicSpec:
     """What a topic is made with; sizes in bytes."""
 
     partitions: int = 6
-    replication: int = 1
+    replication: int | None = None
+    """None leaves it to the broker."""
     max_message_bytes: int = 1024 * 1024
     retention_ms: int | None = None
     """None leaves it to the broker."""
@@ -120,8 +124,9 @@ async def _ensure(admin: AdminClient, settings: WorkerSettings) -> list[Differen
     missing = {name: spec for name, spec in specs.items() if name not in configs}
     if missing and not settings.create_topics:
         raise TopicMismatch(
-            f"{', '.join(missing)} do not exist and create_topics is off; make them, each dead-letter topic "
-            f"with {DEAD_LETTER_HEADROOM} more max.message.bytes than its source"
+            f"{', '.join(missing)} do not exist, and `--no-create-topics` (in code create_topics=False) "
+            f"was given; make them, each dead-letter topic with {DEAD_LETTER_HEADROOM} more max.message.bytes "
+            "than its source"
         )
     await _create(admin, missing)
     return [
@@ -192,7 +197,7 @@ async def _create(admin: AdminClient, specs: Mapping[str, TopicSpec]) -> None:
     if not specs:
         return
     new = [
-        NewTopic(name, spec.partitions, spec.replication, config=spec.config())
+        NewTopic(name, spec.partitions, spec.replication or _BROKERS_OWN, config=spec.config())
         for name, spec in specs.items()
     ]
     for name, future in admin.create_topics(new, request_timeout=_DEADLINE).items():

@@ -78,7 +78,13 @@ PartitionsOption = Annotated[
     int, typer.Option("--partitions", min=1, help="How many to make.", rich_help_panel=_NEW_TOPICS)
 ]
 ReplicationOption = Annotated[
-    int, typer.Option("--replication", min=1, help="Copies of each partition.", rich_help_panel=_NEW_TOPICS)
+    int | None,
+    typer.Option(
+        "--replication",
+        min=1,
+        help="Copies of each partition (default: the broker's default.replication.factor).",
+        rich_help_panel=_NEW_TOPICS,
+    ),
 ]
 CreateOption = Annotated[
     bool,
@@ -100,7 +106,7 @@ def _worker(
     batch_size: BatchSizeOption = None,
     linger: LingerOption = None,
     partitions: PartitionsOption = 6,
-    replication: ReplicationOption = 1,
+    replication: ReplicationOption = None,
     create_topics: CreateOption = True,
     kafka: KafkaOption = None,
     database_url: DatabaseOption = None,

@@ -9,6 +9,7 @@ from penstock.books import Books
 from penstock.doctor.report import Finding, failed, fine, warned
 from penstock.kafka_view import Cluster, KafkaView, Topic
 from penstock.settings import DatabaseRole, Settings
+from penstock_consumer.placement import TRUNCATED
 
 __all__ = ["examine_workers", "judge_losses"]
 
@@ -75,7 +76,7 @@ def judge_losses(
             detail = (
                 f"the partition ends at {ends[number]:,}, before the stored position {position:,}: truncated"
             )
-            yield failed(_NAME, check, detail, advice)
+            yield failed(_NAME, check, detail, TRUNCATED)
 
 
 async def _owners(settings: Settings, cluster: Cluster, topic: Topic) -> Mapping[str, int]:
