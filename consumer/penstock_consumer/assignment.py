@@ -191,7 +191,7 @@ class Assignment:
         )
         if suspect:
             log.warning("partition_suspected", partition=_name(name), offset=start, attempts=claim.attempts)
-        self._metrics.placed(name, start, state.high)
+        self._metrics.started(name, start, state.high)
         log.info("partition_started", partition=_name(name), offset=start, epoch=claim.epoch)
         return max(lane.resume, state.low)
 

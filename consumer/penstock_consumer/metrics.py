@@ -101,6 +101,16 @@ class WorkerMetrics:
         if conflicts := counts.get(Outcome.CONFLICT, 0):
             self.conflicts.labels(topic).inc(conflicts)
 
+    def started(self, partition: TopicPartition, position: int, end: int) -> None:
+        """A partition is ours, with its counters: one that appears with its first count never rose, for
+        Prometheus.
+        """
+        for outcome in Outcome:
+            self.events.labels(partition.topic, str(outcome))
+        self.conflicts.labels(partition.topic)
+        self.partition_stopped.labels(partition.topic, str(partition.partition)).set(0)
+        self.placed(partition, position, end)
+
     def placed(self, partition: TopicPartition, position: int, end: int) -> None:
         """Where a partition stands: the next offset to ingest, and its end."""
         labels = (partition.topic, str(partition.partition))

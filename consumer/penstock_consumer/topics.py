@@ -125,8 +125,8 @@ async def _ensure(admin: AdminClient, settings: WorkerSettings) -> list[Differen
     if missing and not settings.create_topics:
         raise TopicMismatch(
             f"{', '.join(missing)} do not exist, and `--no-create-topics` (in code create_topics=False) "
-            f"was given; make them, each dead-letter topic with {DEAD_LETTER_HEADROOM} more max.message.bytes "
-            "than its source"
+            f"was given; make them, each dead-letter topic with {DEAD_LETTER_HEADROOM} more "
+            "max.message.bytes than its source"
         )
     await _create(admin, missing)
     return [

@@ -308,6 +308,15 @@ async def test_expired_offsets_stop_their_partition_and_no_other() -> None:
     assert not bench.sink.skipped
 
 
+async def test_counters_are_there_before_the_first_bad_record() -> None:
+    bench = Bench()
+    bench.source.put(*keys(2))
+    await bench.run(lambda: bench.position(0) == 2)
+    dead = {"topic": "orders", "outcome": "dead_lettered"}
+    assert bench.registry.get_sample_value("penstock_worker_events_total", dead) == 0
+    assert bench.registry.get_sample_value("penstock_worker_conflicts_total", {"topic": "orders"}) == 0
+
+
 async def test_expired_offsets_are_passed_when_told_and_written_down_as_lost() -> None:
     bench = Bench({"accept_loss": frozenset({"orders:0"})})
     bench.source.put(*keys(10))
