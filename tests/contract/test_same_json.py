@@ -18,8 +18,8 @@ from fixtures.event_stores import MakeStore, needs
 from penstock_schemas import Event
 from penstock_schemas._json_text import canonical_text
 from penstock_schemas._text import canonical_json
+from penstock_store._json import loader_for
 from penstock_store.contract import QueryOptions
-from penstock_store.postgresql._json import loader_for
 from penstock_store.store_contract import Capability
 
 _on_a_server = settings(

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock_store._json import loader_for
 from penstock_store.contract import OrderBy, QueryOptions
 from penstock_store.errors import StoreError
-from penstock_store.postgresql._json import loader_for
 from penstock_store.read_errors import InvalidQuery
 
 _NOW = datetime(2026, 1, 31, tzinfo=UTC)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock_store.postgresql import _json
+from penstock_store import _json
 
 _SCALARS = st.integers(-(2**70), 2**70) | st.text("0123456789 ,:-[a", max_size=30) | st.booleans() | st.none()
 _OBJECTS = st.dictionaries(

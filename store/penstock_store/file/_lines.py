@@ -15,10 +15,10 @@ import orjson
 from penstock_schemas import RecordedEvent
 from penstock_schemas._ids import uuid_text
 from penstock_schemas.fields import EventFields, microseconds
+from penstock_store._json import loader_for
 from penstock_store._recorded import instant
 from penstock_store._selecting import document_matches
 from penstock_store.contract import QueryOptions
-from penstock_store.postgresql._json import loader_for
 
 __all__ = ["COLUMNS", "CorruptLine", "encode_line", "index_row", "read_event", "trusted"]
 

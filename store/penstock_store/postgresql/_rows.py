@@ -11,7 +11,7 @@ import asyncpg
 from pydantic import BaseModel
 
 from penstock_schemas import RecordedEvent
-from penstock_store.postgresql._json import loader_for
+from penstock_store._json import loader_for
 
 __all__ = ["COLUMNS", "events_of"]
 
