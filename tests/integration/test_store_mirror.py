@@ -120,6 +120,44 @@ async def test_a_switch_loses_no_append_and_swaps_none() -> None:
             await store.append(_event(0), expected_version=1)
 
 
+class _Slow(MemoryEventStore):
+    """Stores a while after it was asked, as a store on a disk or behind a network does."""
+
+    async def append_batch(
+        self, events: Sequence[Event], *, expected_version: int | None = None
+    ) -> list[AppendResult]:
+        await asyncio.sleep(0.05)
+        return await super().append_batch(events, expected_version=expected_version)
+
+
+@pytest.mark.parametrize("overlapping", [False, True])
+async def test_a_switch_that_is_tried_again_at_once_loses_no_append(overlapping: bool) -> None:
+    """The appends that the first one kept waiting must not slip into the old store during the second one."""
+    old, new = _Slow(), _Ailing()
+    async with MirroredStore(old, new, poll_interval=0.01) as store:
+        await store.append(_event(0))
+        await wait_for_async(lambda: store.mirror_status().level)
+        new.ill = "before"
+        await store.append(_event(1))
+
+        async def switch() -> None:
+            second = asyncio.create_task(store.switch(timeout=30)) if overlapping else None
+            with pytest.raises(StoreUnavailable, match="away"):
+                await store.switch(timeout=0.1)
+            new.ill = None
+            await (store.switch() if second is None else second)
+
+        switching = asyncio.create_task(switch())
+        await asyncio.sleep(0)  # from here on appends wait
+        results = await asyncio.gather(*(store.append(_event(number)) for number in range(2, 22)))
+        await switching
+        assert store.mirror_status().switched
+        held = {event.event_id async for event in store.stream()}
+        assert {result.event_id for result in results} <= held
+        await store.switch()  # nothing is left to do
+        assert (await old.get_metrics()).events + len(results) >= (await new.get_metrics()).events == 22
+
+
 async def test_a_cut_link_to_the_new_database_is_made_good(tmp_path: Path, database: Database) -> None:
     with proxied(database.writer_url) as link:
         old = create_event_store("file", directory=tmp_path / "old")

@@ -71,6 +71,7 @@ class MirroredStore(Delegated):
         self._moved = asyncio.Condition()
         self._open = asyncio.Event()  # cleared while a switch waits for appends under way
         self._open.set()
+        self._switching = asyncio.Lock()
         self._appending = 0
         self._level = False
         self._late = self._failures = 0
@@ -117,21 +118,26 @@ class MirroredStore(Delegated):
         store. Raises `StoreUnavailable` where the new one is not level in `timeout` seconds: then the old one
         goes on being the truth.
         """
-        self._open.clear()
         try:
-            async with asyncio.timeout(timeout):
-                async with self._moved:
-                    await self._moved.wait_for(lambda: not self._appending)
-                while not await self._bring():  # noqa: ASYNC110  nobody tells when a server is back
-                    await asyncio.sleep(_SOON)
-            self._truth = self._new
-            _log.info("switched_to_new_store", sequence=self._copier.report.position)
+            async with asyncio.timeout(timeout), self._switching:
+                if self._truth is self._old:
+                    await self._switch()
         except TimeoutError:
             raise StoreUnavailable(
                 f"The new store was not level within {timeout:g} s"
                 f" ({self._last_error or 'it is still being filled'}). Nothing was switched: copy first, then"
                 " try again."
             ) from None
+
+    async def _switch(self) -> None:
+        self._open.clear()
+        try:
+            async with self._moved:
+                await self._moved.wait_for(lambda: not self._appending)
+            while not await self._bring():  # noqa: ASYNC110  nobody tells when a server is back
+                await asyncio.sleep(_SOON)
+            self._truth = self._new
+            _log.info("switched_to_new_store", sequence=self._copier.report.position)
         finally:
             self._open.set()
 
@@ -143,7 +149,8 @@ class MirroredStore(Delegated):
         self, events: Sequence[Event], *, expected_version: int | None = None
     ) -> list[AppendResult]:
         """See `EventStore.append_batch`."""
-        await self._open.wait()
+        while not self._open.is_set():  # another switch may have begun before this task runs again
+            await self._open.wait()
         self._appending += 1
         try:
             results = await self._truth.append_batch(events, expected_version=expected_version)
