@@ -30,7 +30,8 @@ DatabaseOption = Annotated[
     typer.Option(
         "--database-url",
         metavar="URL",
-        help="PostgreSQL, as postgresql://user@host/db; a password is better put into PENSTOCK_DATABASE_URL.",
+        help="PostgreSQL, as postgresql://user@host/db; a password is better put into the environment "
+        "(`penstock config show` names the settings).",
         rich_help_panel=_SERVERS,
     ),
 ]

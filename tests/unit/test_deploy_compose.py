@@ -69,7 +69,7 @@ def test_settings_exist(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(SERVICES.keys() - {"migrate"}))  # which ends when it is done
 def test_every_service_has_a_health_check_and_a_restart_policy(name: str) -> None:
     assert SERVICES[name]["healthcheck"]["test"]
-    assert SERVICES[name]["restart"] == "unless-stopped"
+    assert SERVICES[name]["restart"] == ("on-failure:5" if name == "worker" else "unless-stopped")
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))

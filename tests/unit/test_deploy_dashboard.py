@@ -142,6 +142,34 @@ def test_the_data_source_is_the_provisioned_one(dashboard: dict[str, Any]) -> No
     assert used == set(re.findall(r"^\s+uid: (\S+)$", provisioned, re.MULTILINE))
 
 
+ALERTS = [
+    rule
+    for group in yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())["groups"]
+    for rule in group["rules"]
+]
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
+def test_an_alert_names_what_exists_and_says_what_to_do(rule: dict[str, Any]) -> None:
+    expr, said = rule["expr"], rule["annotations"]
+    names = metrics_of(expr)
+    assert names
+    assert names <= set(_SERIES) | _standard_series()
+    has = {label for name in names if name in _SERIES for label in _SERIES[name].labels}
+    assert labels_of(expr) <= has | _ADDED_LABELS
+    assert set(re.findall(r"\$labels\.(\w+)", said["summary"])) <= labels_of(expr)
+    assert said["description"]
+    jobs = set(re.findall(r'job="([^"]+)"', expr))
+    assert jobs <= {job for job, _, _ in _scraped()}
+    for name in re.findall(r"\w+_total\b", expr):
+        assert re.search(rf"(?:rate|increase)\({name}\b", expr)
+
+
+def test_prometheus_reads_the_alerts() -> None:
+    config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
+    assert config["rule_files"] == ["alerts.yml"]
+
+
 def _scraped() -> list[tuple[str, str, int]]:
     """(job, service, port) of every scrape target that is found by DNS."""
     config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
