@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from penstock_schemas import RecordedEvent
 from penstock_schemas._text import check_identifier, exact_json
 from penstock_store.checkpoint_records import Batch
-from penstock_store.contract import OrderBy, QueryOptions, a_sequence, beginning, exactly
+from penstock_store.contract import OrderBy, QueryOptions, beginning, beginning_time, exactly
 from penstock_store.store_errors import InvalidSnapshot
 
 __all__ = ["EVERYTHING", "BatchedReads", "DerivedReads", "LocalReads", "snapshot_json"]
@@ -59,11 +59,14 @@ class DerivedReads(ABC):
     def stream_since(
         self, start: int | datetime, options: QueryOptions = EVERYTHING
     ) -> AsyncGenerator[RecordedEvent, None]:
-        """After sequence `start`, by sequence; or, where it is a time, those that occurred since, by time."""
+        """After sequence `start`, by sequence; or, where it is a time, those that occurred since, by time.
+        Bounds of `options` hold too.
+        """
         if isinstance(start, datetime):
-            return self.stream(options.replace(since=start, order_by=OrderBy.TIME, descending=False))
-        start = a_sequence("start", start)
-        return self.stream(options.replace(after_sequence=start, order_by=OrderBy.SEQUENCE, descending=False))
+            since = beginning_time(start, options)
+            return self.stream(options.replace(since=since, order_by=OrderBy.TIME, descending=False))
+        after = beginning(start, options, "start")
+        return self.stream(options.replace(after_sequence=after, order_by=OrderBy.SEQUENCE, descending=False))
 
 
 class BatchedReads(DerivedReads):

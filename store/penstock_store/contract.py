@@ -142,7 +142,7 @@ class EventReader(Protocol):
         self, start: int | datetime, options: QueryOptions = ...
     ) -> AsyncGenerator[RecordedEvent, None]:
         """After sequence `start`, by sequence; or, where it is a time, those that occurred since, by time;
-        ends.
+        ends. Where `options` begin later, that holds.
         """
         ...
 
@@ -165,17 +165,17 @@ def an_id(event_id: object) -> UUID:
     return event_id
 
 
-def a_sequence(name: str, value: object) -> int:
-    """Raises `InvalidQuery`."""
-    return _whole(name, value, least=-_BIGINT, most=_BIGINT)
+def beginning(after: object, options: QueryOptions, name: str = "after") -> int:
+    """After which sequence a read begins: `after`, or later where `options` say so. Raises `InvalidQuery`."""
+    position = _whole(name, after, least=-_BIGINT, most=_BIGINT)
+    return position if options.after_sequence is None else max(position, options.after_sequence)
 
 
-def beginning(after: object, options: QueryOptions) -> int:
-    """After which sequence a live read begins: `after`, or later where `options` say so. Raises
-    `InvalidQuery`.
-    """
-    position = a_sequence("after", after)
-    return max(position, options.after_sequence or position)
+def beginning_time(start: datetime, options: QueryOptions) -> datetime:
+    """Since when a read begins: `start`, or later where `options` say so. Raises `InvalidQuery`."""
+    at = _instant("start", start)
+    assert at is not None  # noqa: S101  None for None only
+    return at if options.since is None else max(at, options.since)
 
 
 def _instant(name: str, value: object) -> datetime | None:

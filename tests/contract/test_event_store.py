@@ -316,6 +316,24 @@ async def test_a_stream_since_a_sequence_or_a_time(store: EventStore) -> None:
     assert [event async for event in store.stream_since(0, red)] == []
 
 
+@needs(Capability.ANY_QUERY)
+async def test_a_stream_since_goes_no_further_back_than_its_options(store: EventStore) -> None:
+    """As a subscription: of two bounds the later one holds."""
+    events = [_event(occurred_at=_FIRST + timedelta(hours=hour)) for hour in range(4)]
+    results = await store.append_batch(events)
+    for start, bound, expected in ((0, 1, [2, 3]), (2, 1, [3]), (0, None, [0, 1, 2, 3])):
+        after = QueryOptions(after_sequence=None if bound is None else results[bound].sequence)
+        first = results[start].sequence if start else 0
+        found = [event.event_id async for event in store.stream_since(first, after)]
+        assert found == [events[n].event_id for n in expected]
+        since = QueryOptions(since=None if bound is None else events[bound + 1].occurred_at)
+        start_at = _FIRST + timedelta(hours=start + bool(start))
+        found = [event.event_id async for event in store.stream_since(start_at, since)]
+        assert found == [events[n].event_id for n in expected]
+    with pytest.raises(InvalidQuery, match="start must be a datetime with a time zone"):
+        _ = [event async for event in store.stream_since(_FIRST.replace(tzinfo=None))]
+
+
 @needs(Capability.ANY_BATCH)
 async def test_a_subscription_reads_what_is_there_and_goes_on(store: EventStore) -> None:
     events = [_event(f"e{n}") for n in range(30)]
