@@ -84,6 +84,7 @@ OutputOption = Annotated[
     Literal["table", "json", "jsonl"],
     typer.Option("--output", "-o", help="json: one array; jsonl: an object a line."),
 ]
+LinesOption = Annotated[bool, typer.Option("--json", help="The same as -o jsonl.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -107,6 +108,7 @@ def _events(
     desc: DescOption = False,
     follow: FollowOption = False,
     output: OutputOption = "table",
+    lines: LinesOption = False,
     database_url: DatabaseOption = None,
     stack: StackOption = None,
 ) -> None:
@@ -147,7 +149,7 @@ def _events(
         command_timeout=max(settings.timeout_seconds, 30.0),
         application_name="penstock-events",
     )
-    _print(reader, options, _lines(output), follow=follow)
+    _print(reader, options, _lines("jsonl" if lines else output), follow=follow)
 
 
 def _print(reader: Any, options: "QueryOptions", lines: "LineWriter", *, follow: bool) -> None:

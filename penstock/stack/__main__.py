@@ -6,10 +6,11 @@
 import os
 import sys
 
-from penstock.stack._docker import find_docker
+from penstock.stack._docker import find_compose
 from penstock.stack._environment import given_kafka, given_postgresql
 from penstock.stack._kafka import fetch_jars
 from penstock.stack._requirements import require_java, require_postgresql
+from penstock.stack._state import stack_folder
 from penstock.stack.errors import StackError
 
 
@@ -18,7 +19,7 @@ def _report(text: str) -> None:
 
 
 def _prepare() -> None:
-    if find_docker() is not None:
+    if find_compose(stack_folder("local")) is not None:
         return  # images are fetched by Docker
     if given_kafka(os.environ) is None:
         require_java(_report)
