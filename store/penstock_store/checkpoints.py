@@ -65,6 +65,7 @@ class Checkpoint:
         self._wait = wait
         self._kept: CheckpointState | None = None
         self._lost: CheckpointLost | None = None
+        self._saved = 0  # what the owner said; renewals may have moved the position on since
         self._yielded = 0
         self._passed = 0
         self._renewing: asyncio.Task[None] | None = None
@@ -98,7 +99,7 @@ class Checkpoint:
         """Claim it: raises `CheckpointHeld`, `StateVersionDiffers`, `EventsExpired`."""
         self._lost = None
         self._kept = await self._claimed()
-        self._yielded = self._passed = self._kept.sequence
+        self._saved = self._yielded = self._passed = self._kept.sequence
         try:
             await self._check_expired(self._kept.sequence)
         except BaseException:
@@ -126,7 +127,8 @@ class Checkpoint:
             _log.warning("checkpoint_not_released", name=self.name, cause=str(trouble))
 
     async def save(self, sequence: int, state: object = _UNCHANGED, *, state_version: int = 1) -> None:
-        """Keep the position, and with it, in one step, a JSON state where one is given.
+        """Keep the position, and with it, in one step, a JSON state where one is given. The last one may be
+        saved again: the position then stays past what the options left out.
 
         Raises `CheckpointLost` where another owner has taken over, `InvalidCheckpoint` for a step backwards.
         """
@@ -147,26 +149,37 @@ class Checkpoint:
             state_version=version,
         )
         self.check_owned()
-        if not await self._records.save(move):
-            await self._refused(sequence)
-        self.moved(sequence)
+        target = self._not_behind(sequence)
+        while not await self._records.save(replace(move, sequence=target)):
+            found = await self._owned()
+            before, target = target, self._not_behind(sequence)
+            if target == before:  # else a renewal was quicker
+                raise InvalidCheckpoint(
+                    f"the checkpoint {self.name!r} stands at sequence {found.sequence:,} and cannot go back"
+                    f" to {sequence:,}. Save in the order of the events; to read again, use another name"
+                )
+        self._saved = sequence
+        self._kept = replace(self.kept, sequence=max(self.sequence, target))
         if text is not None:
             self._kept = replace(self.kept, state=json.loads(text), state_version=version)
 
+    def _not_behind(self, sequence: int) -> int:
+        """Further on, where renewals moved past what the options left out; but no step back becomes one on."""
+        return max(sequence, self.sequence) if sequence >= self._saved else sequence
+
     def moved(self, sequence: int) -> None:
         """The owner's own transaction moved the checkpoint."""
+        self._saved = sequence
         self._kept = replace(self.kept, sequence=sequence)
 
     def began(self, sequence: int, state: JsonValue) -> None:
         """The owner's own transaction began anew at `sequence`, with this state."""
         self._kept = replace(self.kept, sequence=sequence, state=state)
-        self._yielded = self._passed = sequence
+        self._saved = self._yielded = self._passed = sequence
 
     async def stands_at(self, sequence: int) -> bool:
         """Whether a step to `sequence` whose answer was lost was done. Raises `CheckpointLost`."""
-        found = await self._records.read(self.name)
-        if found is None or found.epoch != self.kept.epoch:
-            raise self.lost(found)
+        found = await self._owned()
         self.moved(found.sequence)
         return found.sequence >= sequence
 
@@ -239,29 +252,24 @@ class Checkpoint:
 
     async def _renew(self) -> None:
         """Where every event that was handed out is saved, the position moves past what was left out."""
-        target = max(self.sequence, self._passed) if self.sequence >= self._yielded else self.sequence
+        if self.sequence >= self._yielded:  # all of that is done, so known here before the answer comes
+            self._kept = replace(self.kept, sequence=max(self.sequence, self._passed))
         move = Move(
             name=self.name,
             epoch=self.kept.epoch,
-            sequence=target,
+            sequence=self.sequence,
             lease=self._terms.lease,
             state_version=self.kept.state_version,
         )
-        if await self._records.save(move):
-            self.moved(max(self.sequence, target))
-            return
-        found = await self._records.read(self.name)
-        if found is None or found.epoch != self.kept.epoch:
-            raise self.lost(found)
+        if not await self._records.save(move):
+            await self._owned()
 
-    async def _refused(self, sequence: int) -> None:
+    async def _owned(self) -> CheckpointState:
+        """What is kept now. Raises `CheckpointLost`."""
         found = await self._records.read(self.name)
         if found is None or found.epoch != self.kept.epoch:
             raise self.lost(found)
-        raise InvalidCheckpoint(
-            f"the checkpoint {self.name!r} stands at sequence {found.sequence:,} and cannot go back to"
-            f" {sequence:,}. Save in the order of the events; to read again, use another name"
-        )
+        return found
 
 
 def owner_name() -> str:

@@ -212,6 +212,27 @@ async def test_it_moves_past_what_the_options_leave_out(store: EventStore) -> No
         await asyncio.wait({following})
 
 
+async def test_a_position_may_be_saved_again_once_a_renewal_moved_past_it(store: EventStore) -> None:
+    """As periodic saves do, and those at the end: the last event that was handled, once more."""
+    rare = await store.append_batch(_events(2, "rare"))
+    others = await store.append_batch(_events(5))
+    async with asyncio.timeout(60), store.checkpoint("again", lease=_BLINK) as checkpoint:
+        events = checkpoint.subscribe(QueryOptions(event_types=["rare"]))
+        for _ in rare:
+            await checkpoint.save((await anext(events)).sequence)
+        following = asyncio.create_task(anext(events))
+        await wait_for_async(lambda: checkpoint.sequence == others[-1].sequence, what="the others to pass")
+        await checkpoint.save(rare[1].sequence, {"sum": 2})
+        assert (checkpoint.sequence, checkpoint.state) == (others[-1].sequence, {"sum": 2})
+        with pytest.raises(InvalidCheckpoint, match="cannot go back"):
+            await checkpoint.save(rare[0].sequence)
+        following.cancel()
+        await asyncio.wait({following})
+    kept = await store.get_checkpoint("again")
+    assert kept is not None
+    assert (kept.sequence, kept.state) == (others[-1].sequence, {"sum": 2})
+
+
 async def _until(store: EventStore, name: str) -> datetime:
     kept = await store.get_checkpoint(name)
     assert kept is not None
