@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["Constants", "Need", "Server", "need", "print_model"]
+__all__ = ["Constants", "Need", "Server", "need", "print_model", "rows"]
 
 _SPARE = 0.7  # of what a worker or a server can do, the share that is planned with: the rest catches up
 _DAY = 86_400
@@ -83,16 +83,12 @@ def need(rate: float, constants: Constants, server: Server) -> Need:
     )
 
 
-def print_model(result: Mapping[str, Any], server: Server) -> None:
-    """The table, to standard output."""
-    table = Table(title=f"What a rate needs, PostgreSQL servers of {server.cores} cores")
-    headings = ("events/s", "indexes", "workers", "their cores", "servers", "bound by", "their cores")
-    for heading in (*headings, "WAL MB/s", "disk GB/day"):
-        table.add_column(heading, justify="right")
+def rows(result: Mapping[str, Any], server: Server) -> Iterator[tuple[str, ...]]:
+    """The table, a line each; `docs/scaling.md` has it."""
     for rate in (10_000, 100_000, 1_000_000):
         for indexes in ("full", "lean"):
             found = need(rate, Constants.of(result, indexes), server)
-            table.add_row(
+            yield (
                 f"{rate:,}",
                 indexes,
                 f"{found.workers:,}",
@@ -103,4 +99,14 @@ def print_model(result: Mapping[str, Any], server: Server) -> None:
                 f"{found.wal / 1e6:,.0f}",
                 f"{found.disk_a_day / 1e9:,.0f}",
             )
+
+
+def print_model(result: Mapping[str, Any], server: Server) -> None:
+    """The table, to standard output."""
+    table = Table(title=f"What a rate needs, PostgreSQL servers of {server.cores} cores")
+    headings = ("events/s", "indexes", "workers", "their cores", "servers", "bound by", "their cores")
+    for heading in (*headings, "WAL MB/s", "disk GB/day"):
+        table.add_column(heading, justify="right")
+    for row in rows(result, server):
+        table.add_row(*row)
     Console(width=120).print(table)

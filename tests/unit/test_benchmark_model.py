@@ -1,9 +1,12 @@
 """The arithmetic of `python -m benchmarks model`."""
 
+import json
+from pathlib import Path
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.model import Constants, Server, need
+from benchmarks.model import Constants, Server, need, rows
 
 _RATES = st.floats(1, 1e7)
 _CONSTANTS = st.builds(
@@ -43,3 +46,10 @@ def test_it_says_what_bounds_a_server() -> None:
     assert need(100_000, constants, Server(cores=16, wal=200e6)).limit == "WAL"
     assert need(100_000, constants, Server(cores=2, wal=200e6)).limit == "cores"
     assert need(100_000, constants, Server(cores=2, wal=200e6)).servers == 2
+
+
+def test_the_page_has_the_table_of_the_committed_result() -> None:
+    root = Path(__file__).parents[2]
+    result = json.loads((root / "benchmarks" / "results" / "latest.json").read_text())
+    expected = "\n".join(f"| {' | '.join(row)} |" for row in rows(result, Server()))
+    assert expected in (root / "docs" / "scaling.md").read_text()
