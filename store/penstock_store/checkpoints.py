@@ -164,7 +164,7 @@ class Checkpoint:
             self._kept = replace(self.kept, state=json.loads(text), state_version=version)
 
     def _not_behind(self, sequence: int) -> int:
-        """Further on, where renewals moved past what the options left out; but no step back becomes one on."""
+        """Further on where renewals moved past what the options left out; but a step back stays one."""
         return max(sequence, self.sequence) if sequence >= self._saved else sequence
 
     def moved(self, sequence: int) -> None:
