@@ -80,7 +80,7 @@ async def test_a_read_waits_for_a_connection_no_longer_than_told(
     ) as store:
         long = asyncio.create_task(store._pool.fetch("SELECT pg_sleep(600)"))
         await wait_for_async(lambda: history.connection.fetchval(_BUSY), what="the long read to run")
-        with pytest.raises(StoreUnavailable, match="all 1 connections of this reader are busy"):
+        with pytest.raises(StoreUnavailable, match="all 1 connections that read are busy"):
             await store.get_events()
         long.cancel()
         done, _ = await asyncio.wait({long}, timeout=5)

@@ -11,11 +11,12 @@ import pytest
 
 from fixtures.databases import Database
 from fixtures.history import History
+from fixtures.tcp_proxy import proxied
 from fixtures.waiting import wait_for_async
 from penstock_schemas import Event
 from penstock_store.contract import QueryOptions
 from penstock_store.postgresql.store import PostgresStore, StoreSettings
-from penstock_store.read_errors import StoreRefused, StoreUnavailable
+from penstock_store.read_errors import CircuitOpen, StoreRefused, StoreUnavailable
 from penstock_store.store_errors import AppendConflict, WrongExpectedVersion
 
 if TYPE_CHECKING:
@@ -139,6 +140,47 @@ async def test_a_repeat_after_a_lost_connection_stores_once(store: PostgresStore
         " WHERE application_name = 'penstock-store' AND datname = current_database()"
     )
     assert (await store.append(_event())).stored
+
+
+async def test_an_append_whose_answer_was_lost_is_not_sent_again(
+    database: Database, owner: Connection
+) -> None:
+    """The repeat would find its own event and call it somebody else's: nobody would act on it."""
+    with proxied(database.writer_url) as proxy:
+        async with PostgresStore(proxy.url(database.writer_url)) as store:
+            await store.append(_event())
+            event = _event("answer-is-lost")
+            proxy.swallow_answer_to(b"answer-is-lost")
+            with pytest.raises(StoreUnavailable, match="call again with the same events"):
+                await store.append(event)
+            assert proxy.swallowed.is_set()
+            assert await owner.fetchval("SELECT count(*) FROM penstock.events") == 2
+            assert not (await store.append(event)).stored
+
+
+async def test_an_append_that_was_not_sent_is_tried_again(database: Database, owner: Connection) -> None:
+    with proxied(database.writer_url) as proxy:
+        settings = StoreSettings(dsn=proxy.url(database.writer_url), attempts=100, breaker_failures=100)
+        async with PostgresStore(settings) as store:
+            proxy.cut()
+            accepted = proxy.connections
+            append = asyncio.create_task(store.append(_event()))
+            await wait_for_async(lambda: proxy.connections > accepted, 10, "an attempt")
+            proxy.heal()
+            assert (await append).stored
+
+
+async def test_a_write_that_the_circuit_keeps_back_says_that_it_was_not_sent(database: Database) -> None:
+    with proxied(database.writer_url) as proxy:
+        settings = StoreSettings(dsn=proxy.url(database.writer_url), attempts=1, breaker_failures=1)
+        async with PostgresStore(settings) as store:
+            await store.append(_event())
+            proxy.cut()
+            with pytest.raises(StoreUnavailable):
+                await store.append(_event())
+            with pytest.raises(CircuitOpen, match="was not sent") as caught:
+                await store.append(_event())
+            assert "not known" not in str(caught.value)
 
 
 async def test_an_append_waits_for_no_unrelated_transaction_and_live_readers_miss_none(

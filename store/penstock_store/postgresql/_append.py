@@ -12,22 +12,26 @@ import asyncpg
 
 from penstock_store._recorded import instant
 from penstock_store.appending import AppendOutcome, AppendResult, Prepared
-from penstock_store.postgresql._append_failures import is_transient, write_error
-from penstock_store.postgresql._read_pool import ReadPool
+from penstock_store.postgresql._pool import Pool
 from penstock_store.read_errors import ReadError, StoreUnavailable
 from penstock_store.store_errors import WrongExpectedVersion
 
 __all__ = ["Appender"]
 
 _APPEND: Final = f"SELECT * FROM penstock.append_events({', '.join(f'${n}' for n in range(1, 16))})"
+# 23505: another append of the same key or id committed meanwhile, the next look finds it; 40: deadlock or
+# serialisation; 42P01: a partition that was looked at was dropped a moment ago. None of them stored anything.
+_PASSING: Final = ("23505", "40001", "40P01", "42P01")
 _ATTEMPTS: Final = 8  # each one but the last met another append of the same keys, or a deadlock
 _PAUSE: Final = 0.02  # seconds, doubled each time, drawn at random up to it
 
 
 class Appender:
-    """Append, and what keeps partitions going. Every call may be repeated: keys decide what is new."""
+    """Append, and what keeps partitions going. An append may be called again: keys decide what is new. But
+    the answer tells who stored it, so that once sent it is not repeated here.
+    """
 
-    def __init__(self, pool: ReadPool) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def append(self, prepared: Prepared) -> tuple[list[AppendResult], bool]:
@@ -35,10 +39,14 @@ class Appender:
         arguments = _arguments(prepared)
         for attempt in range(_ATTEMPTS):
             try:
-                row = (await self._pool.fetch(_APPEND, arguments))[0]
+                row = (await self._pool.fetch(_APPEND, arguments, repeatable=False))[0]
             except ReadError as error:
-                if attempt == _ATTEMPTS - 1 or not is_transient(error):
-                    raise write_error(error) from error
+                if error.sqlstate not in _PASSING:
+                    raise
+                if attempt == _ATTEMPTS - 1:
+                    raise StoreUnavailable(
+                        f"{error} Nothing was stored: append again.", sqlstate=error.sqlstate
+                    ) from error
             else:
                 if row["leaf"] is not None:
                     return _results(prepared, row), bool(row["roll_due"])
@@ -51,18 +59,12 @@ class Appender:
 
     async def make_current(self) -> None:
         """A current partition and the next one; creation and roll commit apart."""
-        try:
-            await self._pool.fetch("SELECT penstock.ensure_partitions(1)")
-            await self._pool.fetch("SELECT penstock.roll()")
-        except ReadError as error:
-            raise write_error(error) from error
+        await self._pool.fetch("SELECT penstock.ensure_partitions(1)")
+        await self._pool.fetch("SELECT penstock.roll()")
 
     async def publish(self) -> None:
         """The mark that replicas read and live readers are woken by."""
-        try:
-            await self._pool.fetch("SELECT penstock.publish()")
-        except ReadError as error:
-            raise write_error(error) from error
+        await self._pool.fetch("SELECT penstock.publish()")
 
 
 def _arguments(prepared: Prepared) -> Sequence[Any]:

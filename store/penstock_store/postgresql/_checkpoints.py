@@ -8,9 +8,7 @@ from typing import Any, Final
 import asyncpg
 
 from penstock_store.checkpoint_records import CheckpointState, Claim, Move
-from penstock_store.postgresql._append_failures import write_error
-from penstock_store.postgresql._read_pool import ReadPool
-from penstock_store.read_errors import ReadError
+from penstock_store.postgresql._pool import Pool
 
 __all__ = ["FENCE", "PostgresCheckpoints"]
 
@@ -53,7 +51,7 @@ UPDATE penstock.checkpoints SET owner = NULL, leased_until = NULL, fault = $3 WH
 class PostgresCheckpoints:
     """Implements `CheckpointRecords`."""
 
-    def __init__(self, reads: ReadPool, writes: ReadPool) -> None:
+    def __init__(self, reads: Pool, writes: Pool) -> None:
         self._reads = reads
         self._writes = writes
 
@@ -75,10 +73,10 @@ class PostgresCheckpoints:
             claim.name, claim.owner, claim.lease, claim.take, claim.accept_loss, claim.state_version,
         )  # fmt: skip
         while True:
-            rows = await self._write(_CLAIM, values)
+            rows = await self._writes.fetch(_CLAIM, values)
             if rows:
                 return _state(rows[0])
-            held = await self._write(
+            held = await self._writes.fetch(
                 f"SELECT {_COLUMNS} FROM penstock.checkpoints WHERE name = $1", (claim.name,)
             )
             if held:  # else it was deleted a moment ago
@@ -88,23 +86,17 @@ class PostgresCheckpoints:
         """See `CheckpointRecords.save`."""
         values: list[Any] = [move.name, move.epoch, move.sequence, move.lease]
         if move.state is None:
-            return bool(await self._write(FENCE, values))
-        return bool(await self._write(_SAVE_STATE, [*values, move.state.decode(), move.state_version]))
+            return bool(await self._writes.fetch(FENCE, values))
+        return bool(await self._writes.fetch(_SAVE_STATE, [*values, move.state.decode(), move.state_version]))
 
     async def release(self, name: str, epoch: int, fault: str | None) -> None:
         """See `CheckpointRecords.release`."""
-        await self._write(_RELEASE, (name, epoch, fault))
+        await self._writes.fetch(_RELEASE, (name, epoch, fault))
 
     async def expired_through(self) -> int:
         """See `CheckpointRecords.expired_through`."""
         expired: int = (await self._reads.fetch(_EXPIRED))[0][0]
         return expired
-
-    async def _write(self, text: str, values: Any) -> list[asyncpg.Record]:
-        try:
-            return await self._writes.fetch(text, values)
-        except ReadError as error:
-            raise write_error(error) from error
 
 
 def _state(row: asyncpg.Record) -> CheckpointState:

@@ -17,8 +17,7 @@ from penstock_store.driver import DRIVER_ERRORS
 from penstock_store.errors import SinkBroken, SinkError
 from penstock_store.ingest._link import Link
 from penstock_store.ingest.rows import COLUMNS, HEADER, TRAILER, copy_chunk, encode_row
-from penstock_store.postgresql._append_failures import write_error
-from penstock_store.postgresql._read_failures import read_error
+from penstock_store.postgresql._failures import WRITE, store_error
 from penstock_store.postgresql.reader_settings import ReaderSettings
 from penstock_store.read_errors import StoreRefused, StoreUnavailable
 
@@ -115,7 +114,7 @@ class Importer:
             raise kind(str(error), sqlstate=error.sqlstate) from error
         except DRIVER_ERRORS as error:
             self._link.terminate()
-            raise write_error(read_error(error, self._settings.dsn)) from error
+            raise store_error(error, self._settings.dsn, WRITE) from error
 
     async def _prepare(self, at: datetime) -> None:
         await self._link.connection.execute("SELECT penstock.prepare_import($1)", at)

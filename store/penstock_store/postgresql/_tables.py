@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from penstock_store.checkpoints import Checkpoint, state_json
 from penstock_store.driver import DRIVER_ERRORS, LINK_ERRORS
 from penstock_store.postgresql._checkpoints import FENCE
-from penstock_store.postgresql._read_failures import read_error
+from penstock_store.postgresql._failures import WRITE, store_error
 from penstock_store.postgresql.reader_settings import ReaderSettings
 from penstock_store.read_errors import StoreUnavailable
 
@@ -153,7 +153,7 @@ class Tables:
             away = self._connection is None or self._connection.is_closed()
             if (isinstance(error, LINK_ERRORS) and away) or _passes(error):
                 await self.close()
-                raise StoreUnavailable(str(read_error(error, self._settings.dsn))) from error
+                raise StoreUnavailable(str(store_error(error, self._settings.dsn, WRITE))) from error
             if isinstance(error, TimeoutError):
                 await self.close()
             raise

@@ -19,7 +19,7 @@ from penstock_store._cursor import OrderBy, encode_cursor, position_of
 from penstock_store.checkpoint_records import Batch
 from penstock_store.contract import DEFAULT_PAGE, MAX_PAGE, Page, QueryOptions, an_id
 from penstock_store.postgresql._live import Follow, Hints
-from penstock_store.postgresql._read_pool import ReadPool
+from penstock_store.postgresql._pool import Pool
 from penstock_store.postgresql._rows import events_of
 from penstock_store.postgresql._scan import Scan
 from penstock_store.postgresql._select import Statement, select_event
@@ -54,7 +54,7 @@ class PostgresEventStore(BatchedReads):
 
     def __init__(self, settings: ReaderSettings | str) -> None:
         self._settings = ReaderSettings(dsn=settings) if isinstance(settings, str) else settings
-        self._pool = ReadPool(self._settings)
+        self._pool = Pool(self._settings)
         self._hints = Hints(self._settings)
 
     async def __aenter__(self) -> Self:

@@ -24,14 +24,13 @@ from penstock_store.checkpoint_records import CheckpointRecords
 from penstock_store.contract import Page, QueryOptions
 from penstock_store.errors import StoreError
 from penstock_store.postgresql._append import Appender
-from penstock_store.postgresql._append_failures import write_error
 from penstock_store.postgresql._checkpoints import PostgresCheckpoints
+from penstock_store.postgresql._failures import WRITE
 from penstock_store.postgresql._import import Importer
-from penstock_store.postgresql._read_pool import ReadPool
+from penstock_store.postgresql._pool import Pool
 from penstock_store.postgresql._tables import Tables
 from penstock_store.postgresql.reader import PostgresEventStore
 from penstock_store.postgresql.reader_settings import ReaderSettings
-from penstock_store.read_errors import ReadError
 from penstock_store.store_contract import Capability, Health, Snapshot, StoreMetrics
 
 __all__ = ["PostgresStore", "StoreSettings", "create"]
@@ -94,7 +93,7 @@ class PostgresStore(PostgresEventStore, Consuming):
         chosen = StoreSettings(dsn=settings) if isinstance(settings, str) else settings
         super().__init__(chosen)
         self._chosen = chosen
-        self._writes = ReadPool(chosen.write_options(), self._pool.breaker)  # one server
+        self._writes = Pool(chosen.write_options(), self._pool.breaker, WRITE)  # one server
         self._appender = Appender(self._writes)
         self._checkpoints = PostgresCheckpoints(self._pool, self._writes)
         self._meter = Meter()
@@ -152,10 +151,7 @@ class PostgresStore(PostgresEventStore, Consuming):
     ) -> bool:
         """See `EventStore.create_snapshot`."""
         text = snapshot_json(key, state, sequence, state_version).decode()
-        try:
-            return bool(await self._writes.fetch(_PUT, (key, state_version, sequence, text)))
-        except ReadError as error:
-            raise write_error(error) from error
+        return bool(await self._writes.fetch(_PUT, (key, state_version, sequence, text)))
 
     async def get_snapshot(self, key: str, *, state_version: int = 1) -> Snapshot | None:
         """See `EventStore.get_snapshot`."""

@@ -1,4 +1,4 @@
-"""A pool of read-only connections on which every wait has a deadline."""
+"""A pool of connections, for reads or for writes, on which every wait has a deadline."""
 
 from __future__ import annotations
 
@@ -14,26 +14,35 @@ from penstock_store.breaker import CircuitBreaker
 from penstock_store.driver import DRIVER_ERRORS
 from penstock_store.dsn import redact_dsn
 from penstock_store.errors import StoreError
-from penstock_store.postgresql._read_failures import LostConnection, Unreachable, read_error
+from penstock_store.postgresql._failures import READ, LostConnection, Unreachable, Use, store_error
 from penstock_store.postgresql.reader_settings import ReaderSettings
 from penstock_store.read_errors import CircuitOpen, StoreUnavailable
 
-__all__ = ["ReadPool"]
+__all__ = ["Pool"]
 
 _FOR_EVER: Final = 2**31  # asyncpg closes a connection after that many queries, waiting without a bound
-_FIRST_PAUSE: Final = 0.1  # seconds before a lost read is tried again, four times as long each time
+_FIRST_PAUSE: Final = 0.1  # seconds before a lost statement is tried again, four times as long each time
 
 _log = structlog.get_logger(__name__)
 
 
-class ReadPool:
-    """`fetch` is all that a reader needs: one statement, its own transaction, a deadline.
+class _Call:
+    """One `fetch`, however often it is tried."""
 
-    Pools of one server share a `breaker`.
+    sent = False  # some try went out: the server may have carried it out
+
+
+class Pool:
+    """`fetch` is all that a store needs: one statement, its own transaction, a deadline.
+
+    Pools of one server share a `breaker`. `use` gives errors their words.
     """
 
-    def __init__(self, settings: ReaderSettings, breaker: CircuitBreaker | None = None) -> None:
+    def __init__(
+        self, settings: ReaderSettings, breaker: CircuitBreaker | None = None, use: Use = READ
+    ) -> None:
         self._settings = settings
+        self._use = use
         self.breaker = breaker or CircuitBreaker(
             failures=settings.breaker_failures, pause=settings.breaker_pause
         )
@@ -63,34 +72,46 @@ class ReadPool:
         except TimeoutError:
             raise StoreUnavailable(
                 f"The call was not done within {self._settings.call_timeout:g} s, repeats included."
-                " Try again in a moment, or raise call_timeout."
+                f" Try again in a moment, or raise call_timeout.{self._use.in_doubt}"
             ) from None
 
-    async def fetch(self, text: str, values: Sequence[Any] = ()) -> list[asyncpg.Record]:
-        """The statement's rows; tried again on another connection where one was lost, as reads may be.
+    async def fetch(
+        self, text: str, values: Sequence[Any] = (), *, repeatable: bool = True
+    ) -> list[asyncpg.Record]:
+        """The statement's rows; where a connection was lost tried again on another one. What is not
+        `repeatable`, because a second time it would answer otherwise, only as long as it was not sent.
 
         Raises `StoreUnavailable` or `StoreRefused`.
         """
+        call, pause, left = _Call(), _FIRST_PAUSE, self._settings.attempts
         async with self.call():
-            pause = _FIRST_PAUSE
-            for _ in range(self._settings.attempts - 1):
+            while True:
+                left -= 1
                 try:
-                    return await self._fetch_once(text, values)
-                except LostConnection as error:
-                    _log.debug("read_is_tried_again", cause=str(error), in_seconds=pause)
+                    return await self._fetch_once(call, text, values)
+                except StoreUnavailable as error:
+                    if not left or not isinstance(error, LostConnection) or (call.sent and not repeatable):
+                        if not self._in_doubt(error, call):
+                            raise
+                        said = f"{error}{self._use.in_doubt}"
+                        raise StoreUnavailable(said, sqlstate=error.sqlstate) from error
+                    _log.debug("statement_is_tried_again", cause=str(error), in_seconds=pause)
                 await asyncio.sleep(pause)
                 pause *= 4
-            return await self._fetch_once(text, values)
 
-    async def _fetch_once(self, text: str, values: Sequence[Any]) -> list[asyncpg.Record]:
-        call = object()
+    def _in_doubt(self, error: StoreUnavailable, call: _Call) -> bool:
+        """The server may have carried it out: the answer is what was lost."""
+        answered = error.sqlstate is not None and not isinstance(error, LostConnection)
+        return bool(self._use.in_doubt) and call.sent and not answered
+
+    async def _fetch_once(self, call: _Call, text: str, values: Sequence[Any]) -> list[asyncpg.Record]:
         if not self.breaker.admits(call):
             raise CircuitOpen(
                 f"PostgreSQL at {redact_dsn(self._settings.dsn)} is away; the call was not sent. It is asked"
                 f" again in {self.breaker.retry_in:.1f} s. The last it came to: {self.breaker.cause}"
             )
         try:
-            rows = await self._fetch_now(text, values)
+            rows = await self._fetch_now(call, text, values)
         except Unreachable as error:
             self.breaker.failed(call, str(error))
             raise
@@ -106,12 +127,13 @@ class ReadPool:
         finally:
             self.breaker.abandoned(call)
 
-    async def _fetch_now(self, text: str, values: Sequence[Any]) -> list[asyncpg.Record]:
+    async def _fetch_now(self, call: _Call, text: str, values: Sequence[Any]) -> list[asyncpg.Record]:
         try:
             async with self._connection() as connection:
+                call.sent = True
                 return await self._run(connection, text, values)
         except DRIVER_ERRORS as error:
-            raise read_error(error, self._settings.dsn) from error
+            raise store_error(error, self._settings.dsn, self._use) from error
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Any]:
@@ -126,8 +148,8 @@ class ReadPool:
                 ) from None
             raise StoreUnavailable(
                 f"No connection to PostgreSQL within {self._settings.acquire_timeout:g} s: all"
-                f" {self._settings.pool_size} connections of this reader are busy."
-                " Raise pool_size, or read less at once."
+                f" {self._settings.pool_size} connections that {self._use.verb} are busy."
+                f" Raise pool_size, or {self._use.verb} less at once."
             ) from None
         try:
             yield connection
@@ -137,7 +159,7 @@ class ReadPool:
     async def _opened(self) -> Any:
         async with self._opening:
             if self._closed:
-                raise StoreUnavailable("This event store was closed. Make another one to read on.")
+                raise StoreUnavailable("This event store was closed. Open another one to go on.")
             if self._pool is None:
                 self._pool = await asyncpg.create_pool(
                     **self._settings.connection_options(),
@@ -156,9 +178,9 @@ class ReadPool:
         except TimeoutError:
             connection.terminate()
             raise StoreUnavailable(
-                f"PostgreSQL did not answer a read within {self._settings.command_timeout:g} s;"
-                " its connection was ended. Narrow the query (a filter, a smaller limit), or raise"
-                " command_timeout."
+                f"PostgreSQL did not answer a {self._use.verb} within"
+                f" {self._settings.command_timeout:g} s; its connection was ended. {self._use.slow},"
+                " or raise command_timeout."
             ) from None
         except (asyncio.CancelledError, OSError, asyncpg.InterfaceError, asyncpg.InternalClientError):
             connection.terminate()  # a polite cancel waits for the server, without a bound
@@ -166,4 +188,4 @@ class ReadPool:
 
 
 async def _nothing_to_reset(_connection: Any) -> None:
-    """Single SELECTs leave nothing behind: the default reset would cost each read a round trip."""
+    """Single statements leave nothing behind: the default reset would cost each a round trip."""
