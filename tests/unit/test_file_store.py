@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,8 @@ from penstock_schemas import Event, RecordedEvent
 from penstock_store.contract import OrderBy, QueryOptions
 from penstock_store.file import FileEventStore, FileSettings
 from penstock_store.file import _writer as writer_module
+from penstock_store.file._index import Index
+from penstock_store.file._segments import Block, compress
 from penstock_store.read_errors import StoreUnavailable
 from penstock_store.store_errors import CorruptedEvents, InvalidSettings, NotSupported, StoreLocked
 
@@ -245,6 +248,65 @@ async def test_the_oldest_files_go_where_max_files_says_so(tmp_path: Path) -> No
     _forget_index(tmp_path)
     assert await _read(tmp_path) == kept
     assert [event.sequence for event in kept] == list(range(kept[0].sequence, 122))
+
+
+@pytest.mark.parametrize("more", [1, 15], ids=["same_file", "next_file"])
+async def test_appends_after_the_index_was_made_again_are_found(tmp_path: Path, more: int) -> None:
+    """The files are numbered anew there, from the oldest that is left."""
+    async with _store(tmp_path, max_size=4_096, max_files=3) as store:
+        for number in range(60):
+            await store.append(_event(number))
+    async with _store(tmp_path, max_size=4_096, max_files=3) as store:
+        count = await store.rebuild_index()
+        kept = await _all(store)
+        assert len(kept) == count < 60
+        for number in range(60, 60 + more):
+            await store.append(_event(number))
+        news = await _all(store, QueryOptions(after_sequence=kept[-1].sequence))
+        assert [event.payload["n"] for event in news] == list(range(60, 60 + more))
+
+
+async def test_an_index_that_is_made_again_beside_compression_fits_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with _store(tmp_path, max_size=4_096, max_files=3, compress=False) as store:
+        for number in range(60):
+            await store.append(_event(number))
+    held, packed = threading.Event(), threading.Event()
+
+    def slow(directory: Path, name: str) -> list[Block]:
+        blocks = compress(directory, name)
+        packed.set()
+        assert held.wait(30)
+        return blocks
+
+    monkeypatch.setattr(writer_module, "compress", slow)
+    async with _store(tmp_path, max_size=4_096, max_files=3) as store:
+        assert await asyncio.to_thread(packed.wait, 30)
+        count = await store.rebuild_index()
+        held.set()
+    assert [name.endswith(".gz") for name in _files(tmp_path)] == [True, True, False]
+    async with _store(tmp_path, read_only=True) as reader:  # leaves the index as it is
+        assert len(await _all(reader)) == count
+
+
+async def test_tidying_that_fails_leaves_appends_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = await _filled(tmp_path, compress=False)
+
+    failed = threading.Event()
+
+    def full(*_args: object) -> None:
+        failed.set()
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Index, "set_compressed", full)
+        async with _store(tmp_path) as store:
+            assert await asyncio.to_thread(failed.wait, 30)
+            assert (await store.append(_event(0))).stored
+    assert len(await _read(tmp_path)) == len(events) + 1
 
 
 async def test_one_writer_and_many_readers(tmp_path: Path) -> None:

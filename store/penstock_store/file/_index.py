@@ -7,7 +7,8 @@ its transaction commits after their fsync.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -104,10 +105,21 @@ class Index:
     def close(self) -> None:
         self.sql.close()
 
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """A transaction, undone where its block fails."""
+        with self.sql:
+            self.sql.execute("BEGIN IMMEDIATE")
+            yield
+
     def files(self) -> list[tuple[int, str, bool, int]]:
         """(id, name, compressed, bytes of text indexed), oldest first."""
         rows = self.sql.execute("SELECT id, name, compressed, indexed FROM files ORDER BY name").fetchall()
         return [(number, name, bool(compressed), indexed) for number, name, compressed, indexed in rows]
+
+    def file(self, name: str) -> int:
+        """Its number in this index: one that is made again numbers the files anew."""
+        return int(self.sql.execute("SELECT id FROM files WHERE name = ?", (name,)).fetchone()[0])
 
     def add_file(self, name: str, *, compressed: bool) -> int:
         added = self.sql.execute(

@@ -40,17 +40,16 @@ def _index_rest(index: Index, directory: Path, names: dict[str, bool], known: _K
         file, was_compressed, indexed = known.get(name, (0, compressed, 0))
         if file and (was_compressed or name != max(known)):  # finished
             continue
-        index.sql.execute("BEGIN IMMEDIATE")
-        file = file or index.add_file(name, compressed=compressed)
-        scan = Scan(directory, name, compressed=compressed, start=indexed, last=last)
-        found = iter(scan)
-        while some := list(islice(found, _ROWS)):
-            index.add(file, some, scan.end)
-        _settle_end(index, scan, directory, file, name, active=name == newest and not compressed)
-        if compressed:
-            index.set_compressed(file, scan.blocks)
-        last = index.last_sequence() or None
-        index.sql.execute("COMMIT")
+        with index.changing():
+            file = file or index.add_file(name, compressed=compressed)
+            scan = Scan(directory, name, compressed=compressed, start=indexed, last=last)
+            found = iter(scan)
+            while some := list(islice(found, _ROWS)):
+                index.add(file, some, scan.end)
+            _settle_end(index, scan, directory, file, name, active=name == newest and not compressed)
+            if compressed:
+                index.set_compressed(file, scan.blocks)
+            last = index.last_sequence() or None
 
 
 def _notice_compressed(index: Index, directory: Path, names: dict[str, bool], known: _Known) -> None:
@@ -58,9 +57,8 @@ def _notice_compressed(index: Index, directory: Path, names: dict[str, bool], kn
     for name, (file, compressed, indexed) in list(known.items()):
         if names.get(name) and not compressed:
             blocks = [block for block, _text in members(gzip_path(directory, name))]
-            index.sql.execute("BEGIN IMMEDIATE")
-            index.set_compressed(file, blocks)
-            index.sql.execute("COMMIT")
+            with index.changing():
+                index.set_compressed(file, blocks)
             known[name] = (file, True, indexed)
 
 

@@ -53,17 +53,24 @@ class Writer:
         self._closed = False
         self._handle: int | None = None
         try:
-            self._index = self._open_index()
-            files = self._index.files()
-            self._last_name = files[-1][1] if files else None
-            self._file, self._size = 0, 0
-            if files and not files[-1][2]:
-                self._file, self._size = files[-1][0], files[-1][3]
-                self._handle = os.open(plain_path(self._directory, files[-1][1]), os.O_WRONLY)
-            self._sequence = self._index.last_sequence()
+            self._adopt(self._open_index())
         except BaseException:
             os.close(self._lock)
             raise
+
+    def _adopt(self, index: Index) -> None:
+        """Go on where the index says that the lines end. Another index numbers the files otherwise."""
+        self._index = index
+        if self._handle is not None:
+            os.close(self._handle)
+        self._handle, self._file, self._size = None, 0, 0
+        self._last_name: str | None = None
+        for file, name, compressed, indexed in index.files()[-1:]:
+            self._last_name = name
+            if not compressed:
+                self._handle = os.open(plain_path(self._directory, name), os.O_WRONLY)
+                self._file, self._size = file, indexed
+        self._sequence = index.last_sequence()
 
     def _take_lock(self) -> int:
         path = self._directory / _LOCK
@@ -113,8 +120,7 @@ class Writer:
         """Make the index again from the lines; the number of events."""
         with self._guard:
             self._index.close()
-            self._index = self._made_again()
-            self._sequence = self._index.last_sequence()
+            self._adopt(self._made_again())
             return int(self._index.sql.execute("SELECT count(*) FROM events").fetchone()[0])
 
     def commit(self, groups: Sequence[Prepared]) -> list[Settled]:
@@ -224,24 +230,21 @@ class Writer:
         with self._guard:
             files = self._index.files()
         surplus = len(files) - self._settings.max_files if self._settings.max_files is not None else 0
-        for number, (file, name, compressed, _indexed) in enumerate(files[:-1]):
+        for number, (_file, name, compressed, _indexed) in enumerate(files[:-1]):
             if number < surplus:
-                self._remove(file, name)
+                self._remove(name)
             elif self._settings.compress and not compressed:
                 blocks = compress(self._directory, name)
-                with self._guard:
-                    self._index.sql.execute("BEGIN IMMEDIATE")
-                    self._index.set_compressed(file, blocks)
-                    self._index.sql.execute("COMMIT")
+                with self._guard, self._index.changing():
+                    self._index.set_compressed(self._index.file(name), blocks)
                 plain_path(self._directory, name).unlink()
 
-    def _remove(self, file: int, name: str) -> None:
+    def _remove(self, name: str) -> None:
         with self._guard:
-            self._index.sql.execute("BEGIN IMMEDIATE")
-            self._index.remove_file(file)
-            self._index.sql.execute("COMMIT")
-        for path in (plain_path(self._directory, name), gzip_path(self._directory, name)):
-            path.unlink(missing_ok=True)
+            with self._index.changing():
+                self._index.remove_file(self._index.file(name))
+            for path in (plain_path(self._directory, name), gzip_path(self._directory, name)):
+                path.unlink(missing_ok=True)
         _log.info("events_removed", file=name, because="max_files")
 
     def close(self) -> None:
