@@ -76,11 +76,12 @@ async def load_state(
         )
     key = _key(fold, name, subject.key)
     found = await store.get_snapshot(key, state_version=state_version)
-    loaded = None
+    folded = None
     if found is not None:
-        loaded = await _from(store, options, fold, found, expired_through)
-    if loaded is None:
-        loaded = await _from_the_first(store, options, fold, initial)
+        folded = await _from(store, options, fold, found, expired_through)
+    if folded is None:
+        folded = await _from_the_first(store, options, fold, initial)
+    loaded, newest = folded
     # Looked up after reading: what is dropped in between counts as not read, rather a false alarm.
     start, expired = loaded.from_snapshot or 0, await expired_through()
     if expired > start:
@@ -89,7 +90,7 @@ async def load_state(
         loaded = replace(loaded, expired_through=expired)
     enough = snapshot_every is not None and loaded.events_read >= snapshot_every
     if enough and loaded.version != start:
-        state: JsonValue = loaded.state  # type: ignore[assignment]
+        state: JsonValue = {"event_id": newest, "state": loaded.state}  # type: ignore[dict-item]
         taken = await store.create_snapshot(key, state, sequence=loaded.version, state_version=state_version)
         loaded = replace(loaded, snapshot_taken=taken)
     return loaded
@@ -97,12 +98,16 @@ async def load_state(
 
 async def _from_the_first(
     store: _Store, options: QueryOptions, fold: Fold[_State], initial: _State
-) -> Loaded[_State]:
-    state, version, count = copy.deepcopy(initial), 0, 0
+) -> tuple[Loaded[_State], str]:
+    """And the id of the newest event in it."""
+    state, version, count, newest = copy.deepcopy(initial), 0, 0, ""
     async with aclosing(store.stream(options)) as events:
         async for event in events:
             state, version, count = fold(state, event), event.sequence, count + 1
-    return Loaded(state=state, version=version, events_read=count, from_snapshot=None, snapshot_taken=False)
+            newest = str(event.event_id)
+    return Loaded(
+        state=state, version=version, events_read=count, from_snapshot=None, snapshot_taken=False
+    ), newest
 
 
 async def _from(
@@ -111,27 +116,34 @@ async def _from(
     fold: Fold[_State],
     found: Snapshot,
     expired_through: Callable[[], Awaitable[int]],
-) -> Loaded[_State] | None:
+) -> tuple[Loaded[_State], str] | None:
     """None where the snapshot is of another history: its own newest event, which is read along, is not
-    there, though retention did not drop it. (Restored events beside newer snapshots look like that.)
+    there, though retention did not drop it, or another one has its sequence. (Restored events beside newer
+    snapshots look like that.)
     """
-    state: _State = found.state  # type: ignore[assignment]
+    match found.state:
+        case {"event_id": str(newest), "state": kept}:
+            state: _State = kept  # type: ignore[assignment]
+        case _:  # not one of ours
+            return None
     version, count, belongs = found.sequence, 0, False
     async with aclosing(store.stream(options.replace(after_sequence=found.sequence - 1))) as events:
         async for event in events:
             count += 1
             if event.sequence == found.sequence:
+                if str(event.event_id) != newest:
+                    return None
                 belongs = True
                 continue
             if not belongs and await expired_through() < found.sequence:
                 return None
             belongs = True
-            state, version = fold(state, event), event.sequence
+            state, version, newest = fold(state, event), event.sequence, str(event.event_id)
     if not belongs and await expired_through() < found.sequence:
         return None
     return Loaded(
         state=state, version=version, events_read=count, from_snapshot=found.sequence, snapshot_taken=False
-    )
+    ), newest
 
 
 def _key(fold: Fold[_State], name: str | None, subject: tuple[str, ...]) -> str:

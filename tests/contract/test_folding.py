@@ -89,9 +89,25 @@ async def test_a_snapshot_of_another_history_is_not_used(store: EventStore) -> N
     results = await store.append_batch([_event(n) for n in range(10)])
     key = '["penstock", "entity", "default", "42"]'
     for sequence in (results[-1].sequence + 100, results[-1].sequence + 1):
-        await store.create_snapshot(key, {"sum": -1}, sequence=sequence)
+        state = {"event_id": str(results[-1].event_id), "state": {"sum": -1}}
+        await store.create_snapshot(key, state, sequence=sequence)
         loaded = await store.load("42", total, {}, name="penstock")
         assert (loaded.state["sum"], loaded.from_snapshot, loaded.events_read) == (45, None, 10)
+
+
+async def test_a_snapshot_of_another_event_at_its_sequence_is_not_used(store: EventStore) -> None:
+    """As where events were restored and appended since: the numbers begin where they were lost."""
+    await store.append_batch([_event(n) for n in range(10)])
+    await store.load("42", total, {}, name="penstock", snapshot_every=1)
+    key = '["penstock", "entity", "default", "42"]'
+    lost = await store.get_snapshot(key)
+    assert lost is not None
+    new = await store.append(_event(100))
+    await store.create_snapshot(key, lost.state, sequence=new.sequence)
+    loaded = await store.load("42", total, {}, name="penstock", snapshot_every=1)
+    assert (loaded.state["sum"], loaded.from_snapshot, loaded.events_read) == (145, None, 11)
+    again = await store.load("42", total, {}, name="penstock")
+    assert (again.state["sum"], again.from_snapshot, again.events_read) == (145, new.sequence, 1)
 
 
 async def test_a_correlation_is_folded_over_entities(store: EventStore) -> None:
