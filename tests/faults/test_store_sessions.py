@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
+from pydantic import SecretStr
 
 from fixtures.databases import Database
 from fixtures.ingesting import SinkFactory, batch, event, ref, refuse
 from fixtures.waiting import wait_for_async
 from penstock_store.errors import SinkUnavailable
+from penstock_store.ingest import Outcome, PostgresSink, SinkSettings
 
 if TYPE_CHECKING:
     Admin = asyncpg.Connection[asyncpg.Record]
@@ -75,10 +77,48 @@ async def test_a_commit_is_durable_whatever_the_database_says(
     assert await sink._writer.connection.fetchval("SHOW synchronous_commit") == "on"
 
 
+_DEMOTE = """
+CREATE FUNCTION public.pg_is_in_recovery() RETURNS boolean LANGUAGE sql RETURN true;
+ALTER DATABASE "{0}" SET search_path = public, pg_catalog
+"""
+
+
 async def test_a_standby_takes_no_writes_and_is_waited_for(
     make_sink: SinkFactory, admin: Admin, database: Database
 ) -> None:
-    await admin.execute("CREATE FUNCTION public.pg_is_in_recovery() RETURNS boolean LANGUAGE sql RETURN true")
-    await admin.execute(f'ALTER DATABASE "{database.name}" SET search_path = public, pg_catalog')
+    await admin.execute(_DEMOTE.format(database.name))
     with pytest.raises(SinkUnavailable, match="standby"):
         await make_sink()
+
+
+async def test_a_connection_to_a_standby_does_not_live_to_see_its_promotion(
+    make_sink: SinkFactory, admin: Admin, database: Database
+) -> None:
+    """It would bring along what was stored on the server before, which the promoted one may have lost."""
+    sink = await make_sink()
+    claim = (await sink.claim([ref()]))[ref()]
+    await sink.write(batch(claim, [event("a")]), reject=refuse)
+    await admin.execute(_DEMOTE.format(database.name))
+    sink._writer.terminate()
+    for _ in range(2):
+        with pytest.raises(SinkUnavailable, match="standby"):
+            await sink.write(batch(claim, [event("a")], first=1, expected=1), reject=refuse)
+        assert not sink._writer.usable
+    await admin.execute("DROP FUNCTION public.pg_is_in_recovery(); TRUNCATE penstock.events")
+    again = await sink.write(batch(claim, [event("a")], first=1, expected=1), reject=refuse)
+    assert again.total(Outcome.STORED) == 1
+    owner = await admin.fetchval("SELECT owner_pid FROM penstock.offsets")
+    assert owner == await admin.fetchval(_WRITER, database.name)
+
+
+async def test_a_first_connection_that_met_a_standby_claims_nothing_for_nobody(
+    make_sink: SinkFactory, admin: Admin, database: Database
+) -> None:
+    await admin.execute(_DEMOTE.format(database.name))
+    sink = PostgresSink(SinkSettings(dsn=SecretStr(database.writer_url), group_id="group"))
+    try:
+        for begin in (sink.open, lambda: sink.claim([ref()]), lambda: sink.claim([ref()])):
+            with pytest.raises(SinkUnavailable, match="standby"):
+                await begin()
+    finally:
+        await sink.close()

@@ -10,6 +10,7 @@ import pytest
 
 from fixtures.history import History
 from fixtures.ingesting import Rejections, SinkFactory, batch, event, ref, refuse
+from penstock_store.errors import FenceLost
 from penstock_store.ingest import Outcome, _recent_keys
 
 if TYPE_CHECKING:
@@ -37,6 +38,21 @@ async def test_what_a_new_connection_may_find_otherwise_is_forgotten(
     sink._writer.terminate()
     again = await sink.write(batch(claim, [event("a")], first=1, expected=1), reject=refuse)
     assert again.total(Outcome.STORED) == 1
+
+
+async def test_what_went_back_below_a_session_is_stored_again(make_sink: SinkFactory, admin: Admin) -> None:
+    """A position behind the batch's is the sign that commits were lost: what they stored may be, too."""
+    sink = await make_sink()
+    claim = (await sink.claim([ref()]))[ref()]
+    await sink.write(batch(claim, [event("a")]), reject=refuse)
+    await admin.execute(
+        "TRUNCATE penstock.events, penstock.ingested; UPDATE penstock.offsets SET next_offset = NULL"
+    )
+    with pytest.raises(FenceLost):
+        await sink.write(batch(claim, [event("b")], first=1, expected=1), reject=refuse)
+    claim = (await sink.claim([ref()]))[ref()]
+    again = await sink.write(batch(claim, [event("a"), event("b")]), reject=refuse)
+    assert again.total(Outcome.STORED) == 2
 
 
 async def test_a_batch_that_was_rolled_back_is_not_remembered(make_sink: SinkFactory) -> None:

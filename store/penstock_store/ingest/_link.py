@@ -15,7 +15,7 @@ import asyncpg
 
 from penstock_store.driver import DRIVER_ERRORS
 from penstock_store.dsn import redact_dsn
-from penstock_store.errors import SinkBroken, SinkUnavailable
+from penstock_store.errors import SinkBroken, SinkError, SinkUnavailable
 from penstock_store.ingest._sqlstate import sink_error
 
 __all__ = ["Link"]
@@ -67,6 +67,10 @@ class Link:
         doing = f"a connection to {redact_dsn(self._dsn)}"
         try:
             await self.bounded(self._connect(), self._connect_timeout, doing)
+        except SinkError:
+            # Of a standby, say: once promoted, its connection must not pass for the one of the server before.
+            self.terminate()
+            raise
         except DRIVER_ERRORS as error:
             self.terminate()
             raise sink_error(error, doing) from error

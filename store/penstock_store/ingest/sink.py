@@ -190,6 +190,7 @@ class PostgresSink:
         except FenceLost as lost:
             if (earlier := await self._recover(batch)) is not None:
                 return earlier
+            self._recent = RecentKeys()  # the position may have gone back, and what it stood for with it
             for ref in lost.refs:
                 self._held.pop(ref, None)
             raise
