@@ -21,6 +21,7 @@ from penstock_store.contract import OrderBy, QueryOptions
 from penstock_store.file import FileEventStore, FileSettings
 from penstock_store.file import _writer as writer_module
 from penstock_store.file._index import Index
+from penstock_store.file._recovery import catch_up
 from penstock_store.file._segments import Block, compress
 from penstock_store.read_errors import StoreUnavailable
 from penstock_store.store_errors import CorruptedEvents, InvalidSettings, NotSupported, StoreLocked
@@ -288,6 +289,55 @@ async def test_an_index_that_is_made_again_beside_compression_fits_the_files(
     assert [name.endswith(".gz") for name in _files(tmp_path)] == [True, True, False]
     async with _store(tmp_path, read_only=True) as reader:  # leaves the index as it is
         assert len(await _all(reader)) == count
+
+
+@pytest.mark.parametrize("opened_again", [False, True])
+async def test_readers_go_over_to_an_index_that_is_made_again(tmp_path: Path, opened_again: bool) -> None:
+    """They held the deleted file for ever: nothing new came, and health said ready."""
+    writer = _store(tmp_path)
+    await writer.append(_event(0))
+    async with _store(tmp_path, read_only=True, poll_interval=0.01) as reader:
+        live = reader.subscribe()
+        assert (await anext(live)).sequence == 1
+        if opened_again:
+            await writer.close()
+            _older(tmp_path / "index.sqlite")
+            writer = _store(tmp_path)
+        else:
+            await writer.rebuild_index()
+        await writer.append(_event(1))
+        assert [event.sequence for event in await _all(reader)] == [1, 2]
+        async with asyncio.timeout(20):
+            assert (await anext(live)).sequence == 2
+        await live.aclose()
+    await writer.close()
+
+
+async def test_reads_go_on_while_the_index_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = await _filled(tmp_path)
+    making, held = threading.Event(), threading.Event()
+
+    def slow(index: Index, directory: Path) -> bool:
+        making.set()
+        assert held.wait(30)
+        return catch_up(index, directory)
+
+    async with _store(tmp_path) as writer, _store(tmp_path, read_only=True) as reader:
+        with monkeypatch.context() as patched:
+            patched.setattr(writer_module, "catch_up", slow)
+            rebuilding = asyncio.ensure_future(writer.rebuild_index())
+            assert await asyncio.to_thread(making.wait, 30)
+            for store in (writer, reader):
+                assert await _all(store) == events
+                assert (await store.health_check()).ready
+            rebuilding.cancel()  # whoever waited is gone; the index is finished all the same
+            appending = asyncio.ensure_future(writer.append(_event(1)))
+            held.set()
+            assert (await appending).sequence == len(events) + 1
+        for store in (writer, reader):
+            assert len(await _all(store)) == len(events) + 1
 
 
 async def test_tidying_that_fails_leaves_appends_alone(

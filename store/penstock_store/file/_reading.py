@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from threading import Lock
@@ -17,7 +18,7 @@ from penstock_schemas.fields import microseconds
 from penstock_store._cursor import OrderBy, Position
 from penstock_store._recorded import instant
 from penstock_store.contract import QueryOptions
-from penstock_store.file._index import VERSION, connect
+from penstock_store.file._index import VERSION, connect, index_path
 from penstock_store.file._lines import CorruptLine, read_event
 from penstock_store.file._segments import Block, Lines, gzip_path, plain_path
 from penstock_store.read_errors import StoreUnavailable
@@ -45,6 +46,7 @@ _COMPARED: Final = (
 )
 _WHERE: Final = "SELECT sequence, occurred, event_id, file, at, length FROM events"
 _log = structlog.get_logger(__name__)
+_Identity = tuple[int, int]
 
 
 class Chunk(NamedTuple):
@@ -60,20 +62,42 @@ class Reader:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._lock = Lock()
+        self._closed = False
         self._lines = Lines(directory)
         self._files: dict[int, tuple[str, bool, list[Block]]] = {}
         self._reported: set[str] = set()
+        self._identity, self._sql = self._opened()
+
+    def _opened(self) -> tuple[_Identity | None, sqlite3.Connection]:
+        """The index, if it is finished, and which file it is: asked first, so that no newer one is missed."""
+        identity = _identity(self._directory)
         try:
-            self._sql = connect(directory, read_only=True)
-            finished = self._sql.execute("PRAGMA user_version").fetchone()[0] == VERSION
+            sql = connect(self._directory, read_only=True)
+            if sql.execute("PRAGMA user_version").fetchone()[0] == VERSION:
+                return identity, sql
         except sqlite3.Error as error:
             raise self._unavailable(error) from error
-        if not finished:
-            raise self._unavailable("its index is not finished")
+        sql.close()
+        raise self._unavailable("its index is not finished")
+
+    def _follow(self) -> None:
+        """Go over to the index that the writer made again. While it does, the deleted one will do: nothing is
+        appended meanwhile.
+        """
+        if _identity(self._directory) in (None, self._identity):
+            return
+        with suppress(StoreUnavailable):
+            newer = self._opened()
+            self._sql.close()
+            self._lines.close()
+            self._files.clear()  # it numbers them anew
+            self._reported.clear()
+            self._identity, self._sql = newer
 
     def close(self) -> None:
         """Wait for a read under way, then give everything back. Safe to call again."""
         with self._lock:
+            self._closed = True
             self._lines.close()
             self._sql.close()
 
@@ -121,8 +145,20 @@ class Reader:
             events = self._sql.execute("SELECT count(*) FROM events").fetchone()[0]
             return int(events), len(self._damages() | self._reported)
 
-    def _locked(self) -> _Held:
-        return _Held(self)
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """For one caller, within a deadline; SQLite's errors as the store's."""
+        if not self._lock.acquire(timeout=_PATIENCE):
+            raise StoreUnavailable(f"Another read held the store's index for {_PATIENCE:g} s. Try again.")
+        try:
+            if self._closed:
+                raise StoreUnavailable("This event store was closed. Make another one to go on.")
+            self._follow()
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise self._unavailable(error) from error
+        finally:
+            self._lock.release()
 
     def _event(self, row: Sequence[Any], options: QueryOptions) -> RecordedEvent | None:
         """The event of an index row where it passes the filters on documents."""
@@ -196,20 +232,13 @@ class Reader:
         )
 
 
-class _Held:
-    """The reader for one caller, within a deadline; SQLite's errors as the store's."""
-
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-
-    def __enter__(self) -> None:
-        if not self._reader._lock.acquire(timeout=_PATIENCE):
-            raise StoreUnavailable(f"Another read held the store's index for {_PATIENCE:g} s. Try again.")
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        self._reader._lock.release()
-        if isinstance(error, sqlite3.Error | OSError):
-            raise self._reader._unavailable(error) from error
+def _identity(directory: Path) -> _Identity | None:
+    """Which file the index is. Its numbers are not given to another one while it is open."""
+    try:
+        found = index_path(directory).stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _select(

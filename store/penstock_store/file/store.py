@@ -189,19 +189,14 @@ class FileEventStore(LocalReads, Consuming):
         return await self._read(lambda reader: reader.corrupted())
 
     async def rebuild_index(self) -> int:
-        """Make the index again from the lines; how many events they hold. Appends and reads wait."""
+        """Make the index again from the lines; how many events they hold. Appends wait; reads go on with the
+        index as it was, here and in other processes, until the new one is finished.
+        """
         if self._settings.read_only:
             raise NotSupported(f"the store in {self._settings.path} was opened for reading only")
         await self.initialize()
-        async with self._opening:
-            reader, self._reader = self._reader, None
-            if reader is not None:
-                await asyncio.to_thread(reader.close)
-            assert self._writer is not None  # noqa: S101  initialized above
-            try:
-                return await asyncio.to_thread(self._writer.rebuild)
-            finally:
-                self._reader = await asyncio.to_thread(Reader, self._settings.path)
+        assert self._writer is not None  # noqa: S101  initialized for writing
+        return await asyncio.to_thread(self._writer.rebuild)
 
     async def create_snapshot(
         self, key: str, state: JsonValue, *, sequence: int, state_version: int = 1
