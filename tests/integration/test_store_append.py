@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from fixtures.databases import Database
 from fixtures.history import History
 from fixtures.tcp_proxy import proxied
 from fixtures.waiting import wait_for_async
 from penstock_schemas import Event
+from penstock_store import _upkeep
 from penstock_store.contract import QueryOptions
 from penstock_store.postgresql.store import PostgresStore, StoreSettings
 from penstock_store.read_errors import CircuitOpen, StoreRefused, StoreUnavailable
@@ -97,11 +100,69 @@ async def test_a_roll_that_is_due_follows_the_append(store: PostgresStore, owner
 async def test_an_append_publishes_its_mark(store: PostgresStore, owner: Connection) -> None:
     await store.append(_event())
     result = await store.append(_event())
+    await wait_for_async(partial(_published, owner, result.sequence), 10, "the mark")
 
-    async def published() -> bool:
-        return bool(await owner.fetchval("SELECT sequence >= $1 FROM penstock.high_water", result.sequence))
 
-    await wait_for_async(published, 10, "the mark")
+async def test_a_mark_that_could_not_be_published_follows_without_another_append(
+    store: PostgresStore, owner: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_upkeep, "_AGAIN_SECONDS", 0.05)
+    await owner.execute("REVOKE EXECUTE ON FUNCTION penstock.publish() FROM penstock_writer")
+    with capture_logs() as logs:
+        result = await store.append(_event())
+        await wait_for_async(lambda: any(log["event"] == "upkeep_failed" for log in logs), 10, "a failure")
+        await owner.execute("GRANT EXECUTE ON FUNCTION penstock.publish() TO penstock_writer")
+        await wait_for_async(partial(_published, owner, result.sequence), 10, "the mark")
+
+
+async def test_a_roll_that_could_not_pass_is_not_tried_with_every_append(
+    store: PostgresStore, owner: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everybody else waits behind it."""
+    monkeypatch.setattr(_upkeep, "_AGAIN_SECONDS", 0.05)
+    await owner.execute("UPDATE penstock.settings SET partition_interval = '1 second'")
+    await store.append(_event())
+    await owner.execute("REVOKE EXECUTE ON FUNCTION penstock.roll() FROM penstock_writer")
+    with capture_logs() as logs:
+
+        async def refused() -> bool:
+            await store.append(_event())
+            return bool(logs)
+
+        await wait_for_async(refused, 20, "a roll that fails")
+        for _ in range(5):
+            result = await store.append(_event())
+            await wait_for_async(partial(_published, owner, result.sequence), 10, "the mark")
+        await store.close()
+    assert [log["event"] for log in logs] == ["upkeep_failed"]
+
+
+async def _published(owner: Connection, sequence: int) -> bool:
+    return bool(await owner.fetchval("SELECT sequence >= $1 FROM penstock.high_water", sequence))
+
+
+async def test_a_close_that_is_cancelled_leaves_no_connection(database: Database, owner: Connection) -> None:
+    store = PostgresStore(StoreSettings(dsn=database.writer_url, application_name="left", close_timeout=60.0))
+    await store.append(_event())
+    await store.get_events()
+    async with owner.transaction():
+        await owner.execute("SELECT pg_advisory_xact_lock(1346719315, 1)")
+        append = asyncio.create_task(store.append(_event()))
+        await wait_for_async(
+            lambda: owner.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"), 10, "a wait"
+        )
+        close = asyncio.create_task(store.close())
+        await wait_for_async(lambda: store._writes.closed, 10, "close() to begin")
+        close.cancel()
+        await asyncio.wait({close, append}, timeout=20)
+        assert close.cancelled()
+        assert isinstance(append.exception(), StoreUnavailable)
+
+    async def gone() -> bool:
+        left = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'left'"
+        return await owner.fetchval(left) == 0
+
+    await wait_for_async(gone, 10, "the connections to end")
 
 
 async def test_a_writer_may_append_and_no_one_else(database: Database, store: PostgresStore) -> None:

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from fixtures.waiting import wait_for_async
+from penstock_store import _upkeep
+from penstock_store._upkeep import Upkeep
 from penstock_store.errors import SinkUnavailable
-from penstock_store.ingest import _upkeep
-from penstock_store.ingest._upkeep import Upkeep
 
 
 class Marks:

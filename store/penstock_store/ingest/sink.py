@@ -15,6 +15,7 @@ import asyncpg
 import structlog
 
 from penstock_store import partitions
+from penstock_store._upkeep import Upkeep
 from penstock_store.driver import DRIVER_ERRORS
 from penstock_store.errors import FenceLost, PartitionError, SinkBroken, SinkUnavailable
 from penstock_store.ingest import _claims, _ledger
@@ -25,7 +26,6 @@ from penstock_store.ingest._sessions import control_link, writer_link
 from penstock_store.ingest._settle import Unsettled
 from penstock_store.ingest._sqlstate import is_retryable, sink_error
 from penstock_store.ingest._transaction import Reject, RejectFailed, write_batch
-from penstock_store.ingest._upkeep import Upkeep
 from penstock_store.ingest.batch import Batch, BatchPart
 from penstock_store.ingest.model import Claim, Outcome, PartitionRef, ReplayRun, WriteResult
 from penstock_store.ingest.settings import SinkSettings

@@ -50,6 +50,11 @@ class Pool:
         self._opening = asyncio.Lock()
         self._closed = False
 
+    @property
+    def closed(self) -> bool:
+        """`close` was called."""
+        return self._closed
+
     async def close(self) -> None:
         """Close the connections; end those that do not close in time. Safe to call again."""
         self._closed = True

@@ -72,8 +72,10 @@ class PostgresEventStore(BatchedReads):
 
     async def close(self) -> None:
         """Give every connection back within a deadline. Safe to call again."""
-        await self._hints.close()
-        await self._pool.close()
+        try:
+            await self._hints.close()
+        finally:
+            await self._pool.close()
 
     async def safe_sequence(self) -> int:
         """The mark up to which every event is there to see: none can appear at or below it later."""

@@ -6,18 +6,18 @@ import asyncio
 import json
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-import structlog
 from pydantic import JsonValue
 
 from penstock_schemas import Event, RecordedEvent
 from penstock_store._common import EVERYTHING, snapshot_json
 from penstock_store._consuming import Consuming
 from penstock_store._meter import Meter
+from penstock_store._upkeep import Upkeep
 from penstock_store.appending import AppendResult, prepare
 from penstock_store.backends import takes
 from penstock_store.checkpoint_records import CheckpointRecords
@@ -52,7 +52,6 @@ SELECT coalesce(sum(coalesce(p.rows, greatest(c.reltuples, 0)::bigint)), 0)::big
 FROM penstock.partitions p JOIN pg_class c ON c.relname = p.name AND c.relnamespace = 'penstock'::regnamespace
 WHERE p.state <> 'dropped'
 """
-_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,9 +96,7 @@ class PostgresStore(PostgresEventStore, Consuming):
         self._appender = Appender(self._writes)
         self._checkpoints = PostgresCheckpoints(self._pool, self._writes)
         self._meter = Meter()
-        self._upkeep: asyncio.Task[None] | None = None
-        self._upkeep_due = False
-        self._roll_due = False
+        self._upkeep = Upkeep(self._publish, self._appender.make_current)
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -108,14 +105,10 @@ class PostgresStore(PostgresEventStore, Consuming):
 
     async def close(self) -> None:
         """Give every connection back within a deadline. Safe to call again."""
-        task, self._upkeep = self._upkeep, None
-        if task is not None:
-            await asyncio.wait({task}, timeout=self._chosen.close_timeout)
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-        await self._writes.close()
-        await super().close()
+        async with AsyncExitStack() as parts:  # all of them, though close() is cancelled at one
+            parts.push_async_callback(super().close)
+            parts.push_async_callback(self._writes.close)
+            await self._upkeep.settle(self._chosen.close_timeout)
 
     async def append(self, event: Event, *, expected_version: int | None = None) -> AppendResult:
         """See `EventStore.append`."""
@@ -133,7 +126,7 @@ class PostgresStore(PostgresEventStore, Consuming):
                 settled, roll_due = await self._appender.append(prepared)
             results = prepared.results(settled)
         self._meter.count(results)
-        self._ask_upkeep(roll_due=roll_due)
+        self._upkeep.ask(roll_due=roll_due)
         return results
 
     async def get_events(self, options: QueryOptions = EVERYTHING) -> Page:
@@ -205,24 +198,9 @@ class PostgresStore(PostgresEventStore, Consuming):
             breaker=self._pool.breaker,
         )
 
-    def _ask_upkeep(self, *, roll_due: bool) -> None:
-        """Publish and roll beside the next append; at most one at a time."""
-        self._upkeep_due = True
-        self._roll_due |= roll_due
-        if self._upkeep is None or self._upkeep.done():
-            self._upkeep = asyncio.create_task(self._keep_up(), name="penstock-append-upkeep")
-
-    async def _keep_up(self) -> None:
-        while self._upkeep_due:
-            self._upkeep_due = False
-            try:
-                await self._appender.publish()
-                if self._roll_due:
-                    self._roll_due = False
-                    await self._appender.make_current()
-            except StoreError as error:  # readers poll, writers go on in the old partition: the next one does
-                _log.warning("upkeep_failed", error=str(error))
-                return
+    async def _publish(self) -> None:
+        if not self._writes.closed:  # an append that ends after close() asks, too: there is nothing to retry
+            await self._appender.publish()
 
 
 @takes(StoreSettings)

@@ -1,5 +1,5 @@
-"""What follows a commit, off the batch's way: the published mark with its NOTIFY, and the roll when it is
-due.
+"""What follows a commit in PostgreSQL, off the writer's way: the published mark with its NOTIFY, and the roll
+when it is due.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ten seconds of its lock_timeout: not more often than this, until a claim ends th
 
 class Upkeep:
     """At most one run at a time; asked for again while it runs, it runs once more. What failed is tried again
-    a little later: after the last batch of the day nobody else would, and readers of a replica wait for it.
+    a little later: after the last write of the day nobody else would, and readers of a replica wait for it.
     """
 
     def __init__(self, publish: Callable[[], Awaitable[None]], roll: Callable[[], Awaitable[None]]) -> None:
