@@ -30,6 +30,13 @@ _REMOVED_AT_ONCE: Final = 10_000  # rows that one statement of a clean-up delete
 _LOCK: Final = (1346719317, 1)  # of ensure_table: two CREATE … IF NOT EXISTS at once can collide
 
 
+# In the schema where CREATE would make them, which may not be the one where the search path finds them.
+_STANDS: Final = """
+SELECT to_regclass(s || '.' || $2) IS NOT NULL AND to_regclass(s || '.' || $3) IS NOT NULL
+FROM coalesce($1, quote_ident(current_schema())) AS s
+"""
+
+
 class LedgerError(StoreError):
     """An argument or the database refuses a call; the message says what to change."""
 
@@ -60,12 +67,20 @@ class IdempotencyLedger:
             raise LedgerError(f"timeout must be more than 0 seconds; got {timeout!r}")
         self._database = database
         self._quoted = ".".join(f'"{part}"' for part in table.split("."))
-        self._index = f'"{table.rpartition(".")[2]}_processed_at"'
+        schema, _, name = self._quoted.rpartition(".")
+        self._schema, self._name = schema or None, name
+        self._index = f'{name[:-1]}_processed_at"'
         self._timeout = timeout
         self._one_at_a_time = asyncio.Lock()
 
     async def ensure_table(self) -> None:
-        """Make the table and its index where they are missing. Any number of callers may do so at once."""
+        """Make the table and its index where they are missing. Any number of callers may do so at once.
+
+        A login may call it that cannot make them, where they are there.
+        """
+        # CREATE … IF NOT EXISTS asks for the right to make a table before it looks whether there is one.
+        if (await self._run(_STANDS, (self._schema, self._name, self._index)))[0][0]:
+            return
         await self._run(
             "SELECT pg_advisory_xact_lock($1, $2)",
             _LOCK,

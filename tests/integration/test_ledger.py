@@ -52,6 +52,33 @@ async def test_the_table_is_made_by_any_number_at_once(pool: Any) -> None:
     ]
 
 
+async def test_a_table_that_is_there_needs_no_right_to_make_one(empty_database: Database, pool: Any) -> None:
+    """A service calls `ensure_table` at each start, by a login that may do no more than use it."""
+    await pool.execute("CREATE SCHEMA marks; GRANT USAGE ON SCHEMA marks TO penstock_writer")
+    ours = await asyncpg.connect(empty_database.writer_url, timeout=10)
+    try:
+        ledger = IdempotencyLedger(ours, table="marks.processed_events")
+        with pytest.raises(LedgerError, match="permission denied"):
+            await ledger.ensure_table()
+        await IdempotencyLedger(pool, table="marks.processed_events").ensure_table()
+        await pool.execute("GRANT SELECT, INSERT ON marks.processed_events TO penstock_writer")
+        await ledger.ensure_table()
+        assert await ledger.mark_processed("team", "event")
+        await ours.execute("SET search_path = marks")
+        await IdempotencyLedger(ours).ensure_table()
+    finally:
+        await ours.close(timeout=5)
+
+
+async def test_a_table_of_the_same_name_further_on_the_search_path_is_another_one(pool: Any) -> None:
+    await pool.execute("CREATE SCHEMA first")
+    await IdempotencyLedger(pool).ensure_table()
+    async with pool.acquire() as connection:
+        await connection.execute("SET search_path = first, public")
+        await IdempotencyLedger(connection).ensure_table()
+        assert await connection.fetchval("SELECT to_regclass('first.processed_events') IS NOT NULL")
+
+
 async def test_old_marks_are_forgotten_and_young_ones_kept(ledger: IdempotencyLedger, pool: Any) -> None:
     await pool.execute(
         "INSERT INTO processed_events SELECT 'team', n::text, clock_timestamp() - interval '25 hours'"
