@@ -50,7 +50,7 @@ class _Calls:
 
 
 class Meter:
-    """`append()` and `query()` around a call; `seconds` is the clock."""
+    """`timed("append")` or `timed("query")` around a call; `seconds` is the clock."""
 
     def __init__(self, seconds: Callable[[], float] = time.perf_counter) -> None:
         self._seconds = seconds

@@ -20,7 +20,7 @@ class InvalidQuery(ReadError, ValueError):
 
 
 class StoreUnavailable(ReadError):
-    """PostgreSQL is away, busy, or did not answer before a deadline. The same read may pass later."""
+    """The store is away, busy, closed, or did not answer before a deadline. The same call may pass later."""
 
 
 class CircuitOpen(StoreUnavailable):

@@ -53,7 +53,8 @@ class AppendConflict(AppendError):
 class WrongExpectedVersion(AppendError):
     """The entity has moved on. Read it again, decide again, and append with the version read.
 
-    `actual`: the sequence of the entity's newest event, 0 where it has none.
+    `actual`: the sequence of the entity's newest event, 0 where it has none. On PostgreSQL reads by sequence
+    may reach it a moment later: see "The state of an entity" in docs/event-store.md.
     """
 
     def __init__(self, tenant_id: str, entity_id: str, *, expected: int, actual: int) -> None:

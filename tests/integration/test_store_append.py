@@ -15,9 +15,11 @@ from fixtures.databases import Database
 from fixtures.history import History
 from fixtures.tcp_proxy import proxied
 from fixtures.waiting import wait_for_async
-from penstock_schemas import Event
+from penstock_schemas import Event, RecordedEvent
 from penstock_store import _upkeep
+from penstock_store.appending import prepare
 from penstock_store.contract import QueryOptions
+from penstock_store.postgresql._append import _APPEND, _arguments
 from penstock_store.postgresql.store import PostgresStore, StoreSettings
 from penstock_store.read_errors import CircuitOpen, StoreRefused, StoreUnavailable
 from penstock_store.store_errors import AppendConflict, WrongExpectedVersion
@@ -257,3 +259,44 @@ async def test_an_append_waits_for_no_unrelated_transaction_and_live_readers_mis
         await writes[0]
     assert seen == sorted(seen)
     assert len(set(seen)) == 21
+
+
+def _count(state: int, _event: RecordedEvent) -> int:
+    return state + 1
+
+
+async def test_a_state_never_passes_an_event_that_is_yet_to_commit(
+    store: PostgresStore, owner: Connection
+) -> None:
+    """Plain appends to an entity do not wait for each other: above the mark one may be missing below another,
+    and no expected version would notice.
+    """
+    first = await store.append(_event())
+    slow = prepare([_event()], None)
+    async with owner.transaction():
+        row = await owner.fetchrow(_APPEND, *_arguments(slow))
+        assert row is not None
+        after = await store.append(_event())
+        assert first.sequence < row["first_sequence"] < after.sequence
+        loaded = await store.load("e1", _count, 0)
+        assert (loaded.state, loaded.version) == (1, first.sequence)
+    loaded = await store.load("e1", _count, 0)
+    assert (loaded.state, loaded.version) == (3, after.sequence)
+
+
+async def test_a_version_that_reads_have_not_reached_comes_with_the_mark(
+    store: PostgresStore, owner: Connection
+) -> None:
+    before = await store.append(_event())
+    async with owner.transaction():
+        await owner.execute("SELECT penstock.reserve_sequences(1)")  # as a batch of a worker under way
+        mine = await store.append(_event())
+        assert (await store.load("e1", _count, 0)).version == before.sequence
+        with pytest.raises(WrongExpectedVersion) as caught:
+            await store.append(_event(), expected_version=before.sequence)
+        assert caught.value.actual == mine.sequence
+        # what the append itself answered is the version, reads or not
+        after = await store.append(_event(), expected_version=mine.sequence)
+        assert await store.safe_sequence() < caught.value.actual
+    assert await store.safe_sequence() >= after.sequence
+    assert (await store.load("e1", _count, 0)).version == after.sequence
