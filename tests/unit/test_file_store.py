@@ -9,7 +9,8 @@ import os
 import shutil
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ import pytest
 from penstock_schemas import Event, RecordedEvent
 from penstock_store.contract import OrderBy, QueryOptions
 from penstock_store.file import FileEventStore, FileSettings
+from penstock_store.file import _index as index_module
 from penstock_store.file import _writer as writer_module
-from penstock_store.file._index import Index
+from penstock_store.file._index import Index, connect, index_path
 from penstock_store.file._recovery import catch_up
 from penstock_store.file._segments import Block, compress
 from penstock_store.read_errors import StoreUnavailable
@@ -415,6 +417,63 @@ async def test_what_the_disk_refuses_is_not_stored_and_the_store_says_so(
     async with _store(tmp_path) as store:
         assert len(await _all(store)) == 1
         assert (await store.append(_event(1))).sequence == 2
+
+
+@contextmanager
+def _full() -> Iterator[None]:
+    """SQLite's own "database or disk is full": an index may not grow."""
+
+    def limited(directory: Path, *, read_only: bool) -> sqlite3.Connection:
+        connection = connect(directory, read_only=read_only)
+        connection.execute("PRAGMA max_page_count = 1")  # or what it has
+        return connection
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(index_module, "connect", limited)
+        yield
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched, closing(sqlite3.connect(index_path(directory))) as other:
+        patched.setattr(index_module, "_BUSY_SECONDS", 0.01)
+        other.execute("BEGIN IMMEDIATE")
+        yield
+
+
+async def test_a_disk_without_room_for_an_index_is_said_in_words(tmp_path: Path) -> None:
+    store = _store(tmp_path)
+    with _full():
+        with pytest.raises(StoreUnavailable, match=r"cannot be used: .*full"):
+            await store.initialize()
+        health = await store.health_check()
+        assert not health.ready
+        assert "full" in health.detail
+    assert (await store.append(_event(0))).sequence == 1  # the same object
+    events = await _all(store)
+    with _full(), pytest.raises(StoreUnavailable, match=r"again failed: .*full"):
+        await store.rebuild_index()
+    assert not (await store.health_check()).ready
+    with pytest.raises(StoreUnavailable, match="open it again"):
+        await store.append(_event(1))
+    assert await _all(store) == events
+    await store.close()
+    assert await _read(tmp_path) == events
+
+
+@pytest.mark.parametrize("fault", ["full", "locked"])
+async def test_an_index_that_cannot_be_written_now_is_not_thrown_away(tmp_path: Path, fault: str) -> None:
+    async with _store(tmp_path) as store:
+        await store.append(_event(0))
+    path = index_path(tmp_path)
+    behind = path.read_bytes()
+    events = await _filled(tmp_path, compress=False)
+    path.write_bytes(behind)
+    with path.open("rb") as kept:
+        with _full() if fault == "full" else _locked(tmp_path), pytest.raises(StoreUnavailable, match=fault):
+            await _read(tmp_path)
+        assert os.fstat(kept.fileno()).st_ino == path.stat().st_ino
+    assert await _read(tmp_path) == events
 
 
 def _garbage(path: Path) -> None:

@@ -19,7 +19,7 @@ from penstock_store.file._lines import COLUMNS
 from penstock_store.file._scan import Damage, Found
 from penstock_store.file._segments import Block
 
-__all__ = ["VERSION", "Index", "connect", "index_path"]
+__all__ = ["VERSION", "Index", "connect", "index_path", "is_damage"]
 
 VERSION: Final = 2  # PRAGMA user_version of a finished index; 0 while it is made
 _BUSY_SECONDS: Final = 10.0
@@ -51,6 +51,26 @@ CREATE INDEX by_actor_sequence ON events (actor_id) WHERE actor_id IS NOT NULL;
 CREATE INDEX by_actor ON events (actor_id, occurred) WHERE actor_id IS NOT NULL;
 """
 _INSERT: Final = f"INSERT INTO events ({', '.join(COLUMNS)}, file, at, length) VALUES ({'?, ' * 13}?)"
+
+
+# What SQLite says of the disk, of memory or of other processes, and not of the index.
+_ELSEWHERE: Final = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """The index cannot be used and has to be made again; otherwise it may be a good one."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF not in _ELSEWHERE
 
 
 def index_path(directory: Path) -> Path:

@@ -8,7 +8,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Final
@@ -16,7 +16,7 @@ from typing import Final
 import structlog
 
 from penstock_store.appending import AppendOutcome, AppendResult, Prepared, fresh_places
-from penstock_store.file._index import Index, index_path
+from penstock_store.file._index import Index, index_path, is_damage
 from penstock_store.file._lines import encode_line, index_row, trusted
 from penstock_store.file._recovery import catch_up
 from penstock_store.file._scan import Damage, Found
@@ -95,21 +95,33 @@ class Writer:
         for name, compressed in segment_names(self._directory).items():
             if compressed:  # renamed when it was whole: the plain one was to be removed next
                 plain_path(self._directory, name).unlink(missing_ok=True)
-        with suppress(sqlite3.Error):
-            index = Index(self._directory)
-            if index.finished and catch_up(index, self._directory):
-                return index
-            index.close()
-        return self._made_again()
+        return self._caught_up() or self._made_again()
+
+    def _caught_up(self) -> Index | None:
+        """None where there is none that fits. An error that says nothing of the index is raised."""
+        try:
+            with ExitStack() as opened:
+                index = Index(self._directory)
+                opened.callback(index.close)
+                if index.finished and catch_up(index, self._directory):
+                    opened.pop_all()
+                    return index
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                raise
+        return None
 
     def _made_again(self) -> Index:
         for suffix in ("", "-wal", "-shm"):
             Path(f"{index_path(self._directory)}{suffix}").unlink(missing_ok=True)
-        index = Index(self._directory)
-        index.start()
-        catch_up(index, self._directory)
-        index.finish()
-        return index
+        with ExitStack() as opened:
+            index = Index(self._directory)
+            opened.callback(index.close)
+            index.start()
+            catch_up(index, self._directory)
+            index.finish()
+            opened.pop_all()
+            return index
 
     @property
     def broken(self) -> str | None:
@@ -117,11 +129,20 @@ class Writer:
         return self._broken
 
     def rebuild(self) -> int:
-        """Make the index again from the lines; the number of events."""
+        """Make the index again from the lines; the number of events.
+
+        Raises StoreUnavailable; then the writer has to be opened again.
+        """
         with self._guard:
-            self._index.close()
-            self._adopt(self._made_again())
-            return int(self._index.sql.execute("SELECT count(*) FROM events").fetchone()[0])
+            if self._closed:
+                raise StoreUnavailable("This event store was closed. Make another one to go on.")
+            try:
+                self._index.close()
+                self._adopt(self._made_again())
+                return int(self._index.sql.execute("SELECT count(*) FROM events").fetchone()[0])
+            except (OSError, sqlite3.Error) as error:
+                self._broken = f"making the index of {self._directory} again failed: {error}"
+                raise StoreUnavailable(f"{self._broken}. Close this store and open it again") from error
 
     def commit(self, groups: Sequence[Prepared]) -> list[Settled]:
         """Decide each group in turn, write all that is new at once, fsync, then answer.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
@@ -85,7 +86,7 @@ class FileEventStore(LocalReads, Consuming):
                 if not self._settings.read_only:
                     await self._open_writer()
                 self._reader = await asyncio.to_thread(Reader, self._settings.path)
-            except OSError as error:
+            except (OSError, sqlite3.Error) as error:
                 raise StoreUnavailable(
                     f"The directory {self._settings.path} cannot be used: {error}."
                 ) from error
