@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
@@ -26,6 +27,7 @@ from pydantic import JsonValue
 from penstock_schemas import RecordedEvent
 from penstock_schemas._text import check_identifier, exact_json
 from penstock_store._common import EVERYTHING
+from penstock_store._patience import patiently
 from penstock_store.checkpoint_errors import (
     CheckpointHeld,
     CheckpointLost,
@@ -211,7 +213,7 @@ class Checkpoint:
         async with aclosing(self._reads.batches(position, options)) as found:
             async for batch in found:
                 self.check_owned()
-                await self._check_expired(position)
+                await patiently(partial(self._check_expired, position))  # as the reading itself
                 position = batch.passed
                 if batch.events:
                     self._yielded = batch.events[-1].sequence

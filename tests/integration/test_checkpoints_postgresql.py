@@ -5,19 +5,24 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from fixtures.databases import Database
 from fixtures.history import History
+from fixtures.tcp_proxy import proxied
+from fixtures.waiting import wait_for_async
 from penstock_schemas import Event, RecordedEvent
+from penstock_store._common import EVERYTHING
 from penstock_store.checkpoint_errors import EventsExpired
 from penstock_store.contract import QueryOptions
 from penstock_store.partitions import drop
 from penstock_store.postgresql.store import PostgresStore, StoreSettings
+from penstock_store.projections import ProjectionRunner, projection, rebuild
 
 _WRITERS = 100
 _TRANSACTIONS = 4  # of each writer
@@ -237,3 +242,62 @@ async def test_a_lost_answer_does_not_lock_out_its_own_claim(store: PostgresStor
     await records.claim(checkpoint._terms)
     async with checkpoint:
         assert checkpoint.kept.epoch == 2
+
+
+class _Dropping(PostgresStore):
+    """Retention drops the oldest partition after the first few events of a stream."""
+
+    history: History | None = None
+
+    async def stream(self, options: QueryOptions = EVERYTHING) -> AsyncGenerator[RecordedEvent, None]:
+        async with aclosing(super().stream(options)) as events:
+            async for event in events:
+                yield event
+                if self.history is not None:
+                    history, self.history = self.history, None
+                    await _drop_oldest(history)
+
+
+@projection("count", initial=0)
+def count(state: int, _event: RecordedEvent) -> int:
+    return state + 1
+
+
+async def test_a_rebuild_leaves_out_nothing_that_is_dropped_under_it(
+    database: Database, history: History
+) -> None:
+    await history.append(_events(100))
+    settings = StoreSettings(dsn=database.writer_url, poll_interval=0.2, stream_chunk=20)
+    async with asyncio.timeout(60), _Dropping(settings) as store:
+        await ProjectionRunner(store, count).run(once=True)
+        for accept_loss in (False, True):  # what was dropped before was accepted, not what goes now
+            store.history = history
+            with pytest.raises(EventsExpired, match="rebuild of the projection 'count'"):
+                await rebuild(store, count, accept_loss=accept_loss)
+            kept = await store.get_checkpoint("projection/count")
+            assert kept is not None
+            assert kept.state == 100 + 30 * accept_loss
+            await history.append(_events(30))
+            await ProjectionRunner(store, count, accept_loss=True).run(once=True)
+        assert (await rebuild(store, count, accept_loss=True)).events == 30
+
+
+async def test_a_projection_starts_while_the_server_is_away(database: Database) -> None:
+    with proxied(database.writer_url) as link:
+        settings = StoreSettings(dsn=link.url(database.writer_url), command_timeout=5.0, poll_interval=0.2)
+        async with PostgresStore(settings) as store:
+            await store.append_batch(_events(3))
+            link.cut()
+            runner = ProjectionRunner(store, count)
+            with capture_logs() as said:
+                running = asyncio.create_task(runner.run(once=True))
+                await wait_for_async(
+                    lambda: running.done() or any(entry["event"] == "waits_for_store" for entry in said),
+                    what="an attempt",
+                )
+            assert not running.done()
+            link.heal()
+            await asyncio.wait_for(running, 60)
+            kept = await store.get_checkpoint("projection/count")
+            assert kept is not None
+            assert kept.state == 3

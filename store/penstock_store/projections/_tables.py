@@ -1,26 +1,21 @@
-"""Where projections keep tables, and what outlasts an absence of the server."""
+"""Where projections keep tables."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-import structlog
 from pydantic import JsonValue
 
+from penstock_store._patience import patiently
 from penstock_store.checkpoint_errors import TablesNotMade
 from penstock_store.checkpoints import Checkpoint
 from penstock_store.errors import StoreError
 from penstock_store.projections.definition import Projection, TableProjection
-from penstock_store.read_errors import StoreUnavailable
 from penstock_store.store_contract import EventStore
 from penstock_store.store_errors import NotSupported
 
-__all__ = ["TableSession", "made", "patiently", "tables_of"]
-
-_LONGEST_PAUSE: Final = 30.0  # seconds between attempts while the server is away
-_log = structlog.get_logger(__name__)
+__all__ = ["TableSession", "made", "tables_of"]
 
 
 class TableSession(Protocol):
@@ -86,20 +81,3 @@ async def made(
         raise
     except Exception as error:
         raise TablesNotMade(projection.name, error) from error
-
-
-async def patiently(
-    work: Callable[[], Awaitable[Any]], committed: Callable[[], Awaitable[bool]] | None = None
-) -> Any:
-    """Try again while the server is away. `committed`: whether an attempt without an answer was done."""
-    pause, doubt = 0.25, False
-    while True:
-        try:
-            if doubt and committed is not None and await committed():
-                return None
-            return await work()
-        except StoreUnavailable as error:
-            _log.warning("projection_waits", cause=str(error), retry_in_seconds=pause)
-            doubt = True
-        await asyncio.sleep(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE)

@@ -70,7 +70,7 @@ async def rebuild(
         sequence = await _table(store, projection, start, snapshot, counted)
     else:
         assert isinstance(projection, ValueProjection)  # noqa: S101  there are two kinds
-        sequence = await _value(store, projection, start, counted)
+        sequence = await _value(store, projection, start, expired, counted)
     return Rebuilt(
         name=projection.name, version=projection.version, start=after, sequence=sequence, events=count
     )
@@ -107,8 +107,10 @@ async def _value(
     store: EventStore,
     projection: ValueProjection,
     start: Snapshot | None,
+    accepted: int,
     done: Callable[[int, int], None],
 ) -> int:
+    """`accepted`: events up to there may be missing, retention had dropped them before."""
     state: Any = copy.deepcopy(projection.initial if start is None else start.state)
     at = 0 if start is None else start.sequence
 
@@ -123,6 +125,11 @@ async def _value(
                     state = _folded(projection, state, events, done)
                     events = []
         state = _folded(projection, state, events, done)
+        # Looked up after reading: what is dropped in between counts as not read, rather a false alarm.
+        expired = await store.checkpoint_records().expired_through()
+        if expired > max(at, accepted):
+            what = f"the rebuild of the projection {projection.name!r}"
+            raise EventsExpired(what, position=at, expired_through=expired)
         at = max(at, target)
 
     await catch_up(await _stands(store, projection))

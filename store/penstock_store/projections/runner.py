@@ -13,6 +13,7 @@ import structlog
 from pydantic import JsonValue
 
 from penstock_schemas import RecordedEvent
+from penstock_store._patience import FIRST_PAUSE, longer, patiently
 from penstock_store.checkpoint_errors import (
     CheckpointLost,
     InvalidProjection,
@@ -21,7 +22,7 @@ from penstock_store.checkpoint_errors import (
 )
 from penstock_store.checkpoints import Checkpoint
 from penstock_store.contract import QueryOptions
-from penstock_store.projections._tables import TableSession, made, patiently, tables_of
+from penstock_store.projections._tables import TableSession, made, tables_of
 from penstock_store.projections.definition import Projection, TableProjection, ValueProjection
 from penstock_store.read_errors import StoreUnavailable
 from penstock_store.store_contract import EventStore
@@ -81,7 +82,8 @@ class ProjectionRunner:
             if self._stopping:
                 return
             if once:
-                options = options.replace(up_to_sequence=await newest_sequence(self._store))
+                newest = await patiently(lambda: newest_sequence(self._store))
+                options = options.replace(up_to_sequence=newest)
             await self._owning(options)
         except asyncio.CancelledError:
             if not self._stopping or self._task is None or self._task.uncancel():
@@ -90,6 +92,7 @@ class ProjectionRunner:
             self._task = None
 
     async def _owning(self, options: QueryOptions) -> None:
+        name, pause = self._projection.name, FIRST_PAUSE
         while True:
             claim = self._store.checkpoint(
                 self._projection.checkpoint,
@@ -100,6 +103,7 @@ class ProjectionRunner:
             )
             try:
                 async with claim as checkpoint:
+                    pause = FIRST_PAUSE
                     return await follow(
                         self._store,
                         self._projection,
@@ -110,10 +114,14 @@ class ProjectionRunner:
                         self._done,
                     )
             except CheckpointLost as error:  # a standby from now on
-                _log.warning("projection_superseded", projection=self._projection.name, cause=str(error))
+                _log.warning("projection_superseded", projection=name, cause=str(error))
+            except StoreUnavailable as error:
+                _log.warning("projection_waits", projection=name, cause=str(error), retry_in_seconds=pause)
+                await asyncio.sleep(pause)
+                pause = longer(pause)
             except StateVersionDiffers as error:
                 raise StateVersionDiffers(
-                    f"projection {self._projection.name}", kept=error.kept, wanted=error.wanted
+                    f"projection {name}", kept=error.kept, wanted=error.wanted
                 ) from None
 
 
