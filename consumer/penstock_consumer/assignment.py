@@ -28,8 +28,8 @@ _SUSPECT = 3  # claims in a row without progress: what a worker that died had in
 
 
 class Assignment:
-    """Claims what is pending and remembers what is ours. Only the engine's intake calls it, one call at a
-    time.
+    """Claims what is pending and remembers what is ours. The engine's intake calls it, one call at a time,
+    and what the source calls back inside of a fetch, while the intake waits for that.
     """
 
     def __init__(
@@ -120,6 +120,7 @@ class Assignment:
             for name, state in states.items()
         }
         claims = await self._claim_refs(refs)
+        states = await self._look_again(states, claims)
         self._backoff.reset()
         self._health.database_up = True
         self._metrics.database_up.set(1)
@@ -159,6 +160,21 @@ class Assignment:
                 claimed |= await self._sink.claim(accepted)
         self._claims |= {refs[ref]: claim for ref, claim in claimed.items()}
         return {refs[ref]: claim for ref, claim in claimed.items()}
+
+    async def _look_again(
+        self, states: Mapping[TopicPartition, PartitionState], claims: Mapping[TopicPartition, Claim]
+    ) -> Mapping[TopicPartition, PartitionState]:
+        """Until the claim the owner before us went on, perhaps beyond the end that we were told; from now on
+        nobody else moves the position. What is another topic's meanwhile is left out.
+        """
+        beyond = [name for name, claim in claims.items() if (claim.position or 0) > states[name].high]
+        if not beyond:
+            return states
+        now = await self._source.inspect(beyond)
+        kept = {name: state for name, state in states.items() if name not in beyond}
+        return kept | {
+            name: state for name, state in now.items() if state.topic_id == claims[name].ref.topic_id
+        }
 
     async def _place(self, name: TopicPartition, claim: Claim, state: PartitionState) -> int | None:
         if self._replaced.pop(name, None) == claim.ref.topic_id:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from penstock_consumer.errors import SourceUnavailable
@@ -32,6 +32,7 @@ class Broker:
         self.owner: dict[TopicPartition, SimSource | None] = dict.fromkeys(self.logs)
         self._going: set[TopicPartition] = set()
         self.members: list[SimSource] = []
+        self.produce: Callable[[TopicPartition], None]
 
     def make_topic(self, partitions: int) -> None:
         """Anew, where there is one: under its name, with empty logs."""
@@ -250,12 +251,17 @@ class SimSource:
 
     async def inspect(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, PartitionState]:
         await self._ask("inspect")
-        return {
+        found = {
             where: PartitionState(
                 self._broker.topic_id, self._broker.logs[where].low, self._broker.logs[where].ended
             )
             for where in partitions
         }
+        if self._world.hit("overtaken"):
+            self._broker.produce(self._world.random.choice(list(partitions)))
+            await asyncio.sleep(3 * self._world.random.random())
+        await self._world.pause(self.process, "inspected")
+        return found
 
     async def _ask(self, what: str) -> None:
         await self._world.pause(self.process, what)

@@ -13,6 +13,7 @@ from unittest.mock import patch
 import structlog
 
 from penstock_consumer import assignment, breaker, engine, rejections
+from penstock_consumer.interfaces import TopicPartition
 from simulation.audit import FEWEST, Audit
 from simulation.broker import SESSION, Broker
 from simulation.database import Database
@@ -52,6 +53,7 @@ class Simulation:
             Slot(world, self.broker, self.database, self.audit, self.writer)
             for _ in range(random.choice((1, 2, 2, 3)))
         ]
+        self.broker.produce = self._produce
         for log in self.broker.logs.values():
             self.writer.append(log, random.randint(0, 15))
         self._horizon = random.choice((0.5, 1.5, 4.0))
@@ -130,10 +132,11 @@ class Simulation:
 
     # ── what may happen ────────────────────────────────────────────────────────────────────────────────────
 
-    def _produce(self) -> None:
+    def _produce(self, where: TopicPartition | None = None) -> None:
         random = self.world.random
-        log = random.choice(list(self.broker.logs.values()))
-        self.writer.append(log, random.randint(1, 10))
+        self.writer.append(
+            self.broker.logs[where or random.choice(list(self.broker.logs))], random.randint(1, 10)
+        )
         for member in self.broker.members:
             member.wake()
 
@@ -228,7 +231,12 @@ class _Log:
     def info(self, event: str, **details: object) -> None:
         self._world.note("log", event, *details.values())
 
-    warning = error = info
+    def error(self, event: str, **details: object) -> None:
+        self.info(event, **details)
+        if "truncated" in str(details.get("why")):
+            self._world.violate("liveness", f"no log was truncated: {details}")
+
+    warning = info
 
 
 @contextmanager

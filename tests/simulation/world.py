@@ -37,6 +37,8 @@ class Rates:
     claim_lost: float = 0.05
     skip: float = 0.3
     kafka: float = 0.03
+    overtaken: float = 0.3
+    """Records are written, and perhaps ingested by others, before the answer about a partition is used."""
     redeliver: float = 0.1
     straggler: float = 0.1
     misplaced: float = 0.01
