@@ -33,13 +33,15 @@ def _event(number: int) -> EventFields:
     return event(md5(b"%d" % number, usedforsecurity=False).hexdigest())
 
 
-async def _fill(sink: Any, admin: Admin, *, rows: int = 300, seal: bool = True) -> int:
+async def _fill(
+    sink: Any, admin: Admin, *, rows: int = 300, seal: bool = True, first: int = 0, closed: int = _CLOSED
+) -> int:
     """Closed partitions of keys of chance, the same ones in every run; the offset after them."""
-    history, offset = History(admin), 0
+    history, offset = History(admin), first
     await admin.execute("UPDATE penstock.settings SET leaf_indexes = '{lean}'")
     await partitions.make_current(admin)
     claim = (await sink.claim([ref()]))[ref()]
-    for _ in range(_CLOSED):
+    for _ in range(closed):
         sent = batch(claim, [_event(offset + n) for n in range(rows)], first=offset, expected=offset or None)
         await sink.write(sent, reject=refuse)
         offset += rows
@@ -204,6 +206,20 @@ async def test_the_filter_keeps_to_the_window_and_to_its_bound(
     loaded, _ = await kept.narrow(admin, names[3:], keys)  # the others are out of the window
     assert loaded == set()  # they had been left out, and there is room only after the next start
     assert len(kept._bits) == 2048
+
+
+async def test_a_partition_that_has_no_room_takes_none_from_the_others(
+    make_sink: SinkFactory, admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock_store.ingest._key_filter._FEWEST_BITS", 1024)
+    monkeypatch.setattr("penstock_store.ingest._key_filter._MOST_BITS", 16_384)  # room for 768 and a quarter
+    sink = await make_sink(dedupe_window=_EVER)
+    offset = await _fill(sink, admin, rows=100)
+    await _fill(sink, admin, rows=900, first=offset, closed=1)
+    closed = "SELECT name FROM penstock.partitions WHERE state = 'closed' ORDER BY lower DESC"
+    names = [row[0] for row in await admin.fetch(closed)]
+    loaded, _ = await KeyFilter().narrow(admin, names, [("default", str(n)) for n in range(100)])
+    assert loaded == set(names[1:])
 
 
 async def test_python_and_postgresql_print_keys_alike(make_sink: SinkFactory, admin: Admin) -> None:

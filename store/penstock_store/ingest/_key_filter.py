@@ -101,9 +101,10 @@ class KeyFilter:
         self._loaded, self._left_out = set(), set()
         total = 0
         for name in wanted:
-            total += self._rows(name)
-            if total > self._room * 3 // 4:  # what closes later has to find room as well
+            if total + self._rows(name) > self._room * 3 // 4:  # what closes later has to find room as well
                 self._left_out.add(name)
+            else:
+                total += self._rows(name)
 
     async def _load(self, connection: Connection, name: str) -> None:
         rows, blocks = self._sizes[name]
