@@ -13,15 +13,13 @@ from penstock_store.ingest._ledger import Opened
 from penstock_store.ingest._sqlstate import is_row_fault, violated_index
 from penstock_store.ingest.batch import Batch
 from penstock_store.ingest.decide import Decision, Fault, Known, decide
+from penstock_store.ingest.model import FEWEST_BAD
 from penstock_store.ingest.rows import COLUMNS, HEADER, TRAILER, copy_chunk
 
 __all__ = ["Settlement", "Unsettled", "learn_keys"]
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
-
-
-_FEWEST_REFUSED = 500  # rows of one batch, from which on a majority of refused rows is no row's own fault
 
 
 class Unsettled(Exception):
@@ -82,13 +80,14 @@ class Settlement:
             except asyncpg.UniqueViolationError as error:
                 self._check(error)
                 await self._connection.execute("ROLLBACK TO batch")
-                await learn_keys(self._connection, self._opened.leaf, self._batch.keys, known)
-                await _learn_event_ids(self._connection, self._opened.leaf, self._batch, known)
             except asyncpg.PostgresError as error:
                 if not is_row_fault(error):
                     raise
                 await self._connection.execute("ROLLBACK TO batch")
                 await self._isolate(decision.store, known.faults)
+            if len(known) == learned:  # a unique index refused them, and hid a refused row where there is one
+                await learn_keys(self._connection, self._opened.leaf, self._batch.keys, known)
+                await _learn_event_ids(self._connection, self._opened.leaf, self._batch, known)
             if len(known) == learned:
                 raise Unsettled
             decision = decide(self._batch, known)
@@ -110,20 +109,20 @@ class Settlement:
             ) from error
 
     async def _isolate(self, indexes: Sequence[int], faults: dict[int, Fault]) -> None:
-        """Adds the rows that PostgreSQL refuses to `faults`, by halving. Leaves nothing in the table."""
-        await self._connection.execute("SAVEPOINT trial")
+        """Adds the rows that PostgreSQL refuses to `faults`, by halving. Leaves nothing in the table.
+
+        Raises SinkBroken at a majority of the batch: the search ends there, and no row is at fault.
+        """
+        refused: Fault | None = None
         try:
             await self._copy(indexes)
-        except asyncpg.UniqueViolationError:
-            # The batch's own COPY meets it again, and knows what to do.
-            refused = None
+        except asyncpg.UniqueViolationError as error:
+            self._check(error)  # else the batch's own COPY meets it again, and knows what to do
         except asyncpg.PostgresError as error:
             if not is_row_fault(error):
                 raise
             refused = Fault(str(error).splitlines()[0], error.sqlstate or "")
-        else:
-            refused = None
-        await self._connection.execute("ROLLBACK TO trial; RELEASE trial")
+        await self._connection.execute("ROLLBACK TO batch")
         if refused is None:
             return
         if len(indexes) > 1:
@@ -132,11 +131,11 @@ class Settlement:
             await self._isolate(indexes[middle:], faults)
             return
         faults[indexes[0]] = refused
-        if _FEWEST_REFUSED <= len(faults) > (indexes[0] + 1) / 2:
+        if FEWEST_BAD <= len(faults) > len(self._batch) / 2:
             raise SinkBroken(
-                f"PostgreSQL refuses most rows of a batch, so the fault is hardly theirs: {refused.message} "
-                f"({refused.sqlstate}). Look for a constraint or trigger on penstock.events that was added; "
-                "nothing was committed or dead-lettered",
+                f"PostgreSQL refuses most of the {len(self._batch)} rows of a batch, so the fault is hardly "
+                f"theirs: {refused.message} ({refused.sqlstate}). Look for a constraint or trigger on "
+                "penstock.events that was added; nothing was committed or dead-lettered",
                 sqlstate=refused.sqlstate,
             )
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-__all__ = ["Claim", "Outcome", "PartitionRef", "Rejection", "ReplayRun", "WriteResult"]
+__all__ = ["FEWEST_BAD", "Claim", "Outcome", "PartitionRef", "Rejection", "ReplayRun", "WriteResult"]
+
+FEWEST_BAD: Final = 500
+"""Bad records before their share says anything: a handful of them in a quiet topic is ordinary."""
 
 
 class PartitionRef(NamedTuple):
