@@ -14,8 +14,9 @@ from pydantic import JsonValue
 
 from penstock_schemas import RecordedEvent
 from penstock_schemas._text import check_identifier, exact_json
+from penstock_store._selecting import page, page_limit
 from penstock_store.checkpoint_records import Batch
-from penstock_store.contract import OrderBy, QueryOptions, beginning, beginning_time, exactly
+from penstock_store.contract import OrderBy, Page, QueryOptions, beginning, beginning_time, exactly
 from penstock_store.store_errors import InvalidSnapshot
 
 __all__ = ["EVERYTHING", "BatchedReads", "DerivedReads", "LocalReads", "snapshot_json"]
@@ -47,6 +48,11 @@ class DerivedReads(ABC):
 
     @abstractmethod
     def stream(self, options: QueryOptions = EVERYTHING) -> AsyncGenerator[RecordedEvent, None]: ...
+
+    async def _page(self, options: QueryOptions) -> Page:
+        limit = page_limit(options)
+        async with aclosing(self.stream(options.replace(limit=limit + 1))) as found:
+            return page([event async for event in found], options, limit)
 
     async def get_events_by_correlation(self, correlation_id: str) -> list[RecordedEvent]:
         """All events of one correlation, by occurred_at, then sequence. `stream` holds less memory of huge

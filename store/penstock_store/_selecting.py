@@ -1,38 +1,63 @@
-"""`QueryOptions` in plain Python, for backends without a query language. Pure."""
+"""What `QueryOptions` choose and in which order: as data for those that have a query language, else in plain
+Python. Pure.
+"""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from penstock_schemas import RecordedEvent
 from penstock_store._cursor import OrderBy, Position, encode_cursor, position_of
 from penstock_store.contract import DEFAULT_PAGE, MAX_PAGE, Page, QueryOptions
 from penstock_store.read_errors import InvalidQuery
 
-__all__ = ["ahead_of", "document_matches", "matches", "order_key", "page", "page_limit"]
+__all__ = [
+    "COMPARED",
+    "SORTED_BY",
+    "ahead_of",
+    "document_matches",
+    "matches",
+    "order_key",
+    "page",
+    "page_limit",
+]
 
-_EQUAL = ("actor_id", "correlation_id", "entity_id", "tenant_id")
+COMPARED: Final = (  # a field of the event, how, and with which option where that is given
+    ("occurred_at", ">=", "since"),
+    ("occurred_at", "<", "until"),
+    ("recorded_at", ">=", "recorded_since"),
+    ("recorded_at", "<", "recorded_until"),
+    ("sequence", ">", "after_sequence"),
+    ("sequence", "<=", "up_to_sequence"),
+    ("actor_id", "=", "actor_id"),
+    ("correlation_id", "=", "correlation_id"),
+    ("entity_id", "=", "entity_id"),
+    ("tenant_id", "=", "tenant_id"),
+)
+SORTED_BY: Final = {
+    OrderBy.TIME: ("occurred_at", "sequence"),
+    OrderBy.EVENT_ID: ("event_id", "sequence"),
+    OrderBy.SEQUENCE: ("sequence",),
+}
+_OPERATORS: Final = {
+    ">=": operator.ge,
+    "<": operator.lt,
+    ">": operator.gt,
+    "<=": operator.le,
+    "=": operator.eq,
+}
 
 
 def matches(event: RecordedEvent, options: QueryOptions) -> bool:
     """Every filter holds; order, limit, offset and cursor aside."""
-    for low, high, at in (
-        (options.since, options.until, event.occurred_at),
-        (options.recorded_since, options.recorded_until, event.recorded_at),
-    ):
-        if (low is not None and at < low) or (high is not None and at >= high):
+    for name, sign, option in COMPARED:
+        wanted = getattr(options, option)
+        if wanted is not None and not _OPERATORS[sign](getattr(event, name), wanted):
             return False
-    if options.after_sequence is not None and event.sequence <= options.after_sequence:
-        return False
-    if options.up_to_sequence is not None and event.sequence > options.up_to_sequence:
-        return False
     if options.event_types and event.event_type not in options.event_types:
         return False
-    for name in _EQUAL:
-        wanted = getattr(options, name)
-        if wanted is not None and wanted != getattr(event, name):
-            return False
     return document_matches(event.payload, event.metadata, options)
 
 
@@ -60,23 +85,14 @@ def _contains(whole: Any, part: Any) -> bool:
 
 def order_key(order_by: OrderBy) -> Callable[[RecordedEvent], Any]:
     """What to sort by."""
-    if order_by is OrderBy.TIME:
-        return lambda event: (event.occurred_at, event.sequence)
-    if order_by is OrderBy.EVENT_ID:
-        return lambda event: (event.event_id.int, event.sequence)
-    return lambda event: event.sequence
+    return operator.attrgetter(*SORTED_BY[order_by])
 
 
 def ahead_of(position: Position) -> Callable[[RecordedEvent], bool]:
     """Whether an event comes after the position, in its order and direction."""
-    key: Any = position.key
-    if position.order_by is OrderBy.EVENT_ID and key is not None:
-        key = key.int
-    start = position.sequence if position.order_by is OrderBy.SEQUENCE else (key, position.sequence)
-    of = order_key(position.order_by)
-    if position.descending:
-        return lambda event: bool(of(event) < start)
-    return lambda event: bool(of(event) > start)
+    start: Any = position.sequence if position.key is None else (position.key, position.sequence)
+    of, ahead = order_key(position.order_by), operator.lt if position.descending else operator.gt
+    return lambda event: bool(ahead(of(event), start))
 
 
 def page_limit(options: QueryOptions) -> int:

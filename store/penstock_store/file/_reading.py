@@ -17,33 +17,19 @@ from penstock_schemas import RecordedEvent
 from penstock_schemas.fields import microseconds
 from penstock_store._cursor import OrderBy, Position
 from penstock_store._recorded import instant
+from penstock_store._selecting import COMPARED, SORTED_BY
 from penstock_store.contract import QueryOptions
 from penstock_store.file._index import VERSION, connect, index_path
 from penstock_store.file._lines import CorruptLine, read_event
 from penstock_store.file._segments import Block, Lines, gzip_path, plain_path
+from penstock_store.file.settings import CLOSED
 from penstock_store.read_errors import StoreUnavailable
 from penstock_store.store_errors import CorruptedEvents
 
 __all__ = ["Chunk", "Reader"]
 
 _PATIENCE: Final = 15.0  # seconds until another read of this store has let go of the index
-_KEYS: Final = {
-    OrderBy.TIME: ("occurred", "sequence"),
-    OrderBy.EVENT_ID: ("event_id", "sequence"),
-    OrderBy.SEQUENCE: ("sequence",),
-}
-_COMPARED: Final = (
-    ("occurred >=", "since"),
-    ("occurred <", "until"),
-    ("recorded >=", "recorded_since"),
-    ("recorded <", "recorded_until"),
-    ("sequence >", "after_sequence"),
-    ("sequence <=", "up_to_sequence"),
-    ("actor_id =", "actor_id"),
-    ("correlation_id =", "correlation_id"),
-    ("entity_id =", "entity_id"),
-    ("tenant_id =", "tenant_id"),
-)
+_COLUMNS: Final = {"occurred_at": "occurred", "recorded_at": "recorded"}  # others have the field's name
 _WHERE: Final = "SELECT sequence, occurred, event_id, file, at, length FROM events"
 _log = structlog.get_logger(__name__)
 _Identity = tuple[int, int]
@@ -152,7 +138,7 @@ class Reader:
             raise StoreUnavailable(f"Another read held the store's index for {_PATIENCE:g} s. Try again.")
         try:
             if self._closed:
-                raise StoreUnavailable("This event store was closed. Make another one to go on.")
+                raise StoreUnavailable(CLOSED)
             self._follow()
             yield
         except (sqlite3.Error, OSError) as error:
@@ -246,15 +232,15 @@ def _select(
 ) -> tuple[str, list[Any]]:
     conditions = ["sequence <= ?"]
     values: list[Any] = [ceiling]
-    for comparison, name in _COMPARED:
-        value = getattr(options, name)
+    for name, sign, option in COMPARED:
+        value = getattr(options, option)
         if value is not None:
-            conditions.append(f"{comparison} ?")
+            conditions.append(f"{_COLUMNS.get(name, name)} {sign} ?")
             values.append(microseconds(value) if isinstance(value, datetime) else value)
     if options.event_types:
         conditions.append(f"event_type IN ({', '.join('?' * len(options.event_types))})")
         values += options.event_types
-    keys = _KEYS[options.order_by]
+    keys = [_COLUMNS.get(name, name) for name in SORTED_BY[options.order_by]]
     if position is not None:
         sign = "<" if position.descending else ">"
         conditions.append(f"({', '.join(keys)}) {sign} ({', '.join('?' * len(keys))})")

@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from typing import Final, TypeVar
 from uuid import UUID
 
@@ -17,7 +17,6 @@ from penstock_schemas import Event, RecordedEvent
 from penstock_store._common import EVERYTHING, LocalReads, snapshot_json
 from penstock_store._consuming import Consuming
 from penstock_store._meter import Meter
-from penstock_store._selecting import page, page_limit
 from penstock_store.appending import AppendResult, prepare
 from penstock_store.checkpoint_records import CheckpointRecords
 from penstock_store.contract import Page, QueryOptions, an_id
@@ -27,7 +26,7 @@ from penstock_store.file._commits import Commits
 from penstock_store.file._reading import Reader
 from penstock_store.file._snapshots import read_snapshot, write_snapshot
 from penstock_store.file._writer import Writer
-from penstock_store.file.settings import FileSettings
+from penstock_store.file.settings import CLOSED, FileSettings
 from penstock_store.read_errors import StoreUnavailable
 from penstock_store.store_contract import Capability, Health, Snapshot, StoreMetrics
 from penstock_store.store_errors import NotSupported
@@ -43,6 +42,7 @@ _WRITING: Final = _READING | {
     Capability.SNAPSHOTS,
     Capability.ANY_BATCH,
 }
+_LETTING_GO: Final = 5.0  # seconds that close() waits for the disk beyond `close_timeout`
 _Result = TypeVar("_Result")
 _log = structlog.get_logger(__name__)
 
@@ -59,8 +59,8 @@ class FileEventStore(LocalReads, Consuming):
         self.poll_interval = settings.poll_interval
         self._writer: Writer | None = None
         self._reader: Reader | None = None
-        self._closed = False
-        self._opening = asyncio.Lock()
+        self._opening: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
         self._snapshotting = asyncio.Lock()
         self._commits: Commits | None = None
         self._tidying: asyncio.Task[None] | None = None
@@ -77,43 +77,59 @@ class FileEventStore(LocalReads, Consuming):
 
         Raises `StoreLocked`, or `StoreUnavailable` where the directory cannot be used.
         """
-        async with self._opening:
-            if self._closed:
-                raise StoreUnavailable("This event store was closed. Make another one to go on.")
-            if self._reader is not None:
-                return
-            try:
-                if not self._settings.read_only:
-                    await self._open_writer()
-                self._reader = await asyncio.to_thread(Reader, self._settings.path)
-            except (OSError, sqlite3.Error) as error:
-                raise StoreUnavailable(
-                    f"The directory {self._settings.path} cannot be used: {error}."
-                ) from error
-            self._ask_tidy()
+        if self._closing is not None:
+            raise StoreUnavailable(CLOSED)
+        if self._reader is not None:
+            return
+        if self._opening is None or self._opening.done():  # it failed
+            self._opening = asyncio.create_task(self._open(), name="penstock-file-open")
+            self._opening.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await asyncio.shield(
+            self._opening
+        )  # threads go on: what they open is not lost where a caller gives up
 
-    async def _open_writer(self) -> None:
-        if self._writer is None:
-            self._writer = await asyncio.to_thread(Writer, self._settings)
-            timeout = self._settings.append_timeout
-            self._commits = Commits(self._writer.commit, self._ask_tidy, timeout=timeout)
+    async def _open(self) -> None:
+        try:
+            if self._writer is None and not self._settings.read_only:
+                self._writer = await asyncio.to_thread(Writer, self._settings)
+                timeout = self._settings.append_timeout
+                self._commits = Commits(self._writer.commit, self._ask_tidy, timeout=timeout)
+            self._reader = await asyncio.to_thread(Reader, self._settings.path)
+        except (OSError, sqlite3.Error) as error:
+            raise StoreUnavailable(f"The directory {self._settings.path} cannot be used: {error}.") from error
+        self._ask_tidy()
 
     async def close(self) -> None:
-        """Finish what is under way, within `close_timeout`, and give the lock back. Safe to call again."""
-        async with self._opening:
-            self._closed = True
-            if self._commits is not None:
-                await self._commits.settle(self._settings.close_timeout)
+        """Finish what is under way, within `close_timeout`, and give the lock back. Safe to call again.
+
+        Where the disk hangs, or the index is still being made, the lock is given back later; the log says so.
+        """
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(), name="penstock-file-close")
+        timeout = self._settings.close_timeout + _LETTING_GO
+        done, _ = await asyncio.wait({self._closing}, timeout=timeout)  # goes on where this is cancelled
+        if done:
+            self._closing.result()
+        else:
+            _log.warning("closing_goes_on", directory=str(self._settings.path), after_seconds=timeout)
+
+    async def _close(self) -> None:
+        if self._opening is not None:
+            await asyncio.wait({self._opening})
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._settings.close_timeout
+        if self._commits is not None:
+            await self._commits.settle(end - loop.time())
+        for _ in range(2):  # then what was finished meanwhile
             if self._tidying is not None:
-                await asyncio.wait({self._tidying}, timeout=self._settings.close_timeout)
-                self._ask_tidy()  # what was finished meanwhile
-                await asyncio.wait({self._tidying}, timeout=self._settings.close_timeout)
-            writer, self._writer = self._writer, None
-            reader, self._reader = self._reader, None
-            if reader is not None:
-                await asyncio.to_thread(reader.close)
-            if writer is not None:
-                await asyncio.to_thread(writer.close)
+                await asyncio.wait({self._tidying}, timeout=max(0.0, end - loop.time()))
+                self._ask_tidy()
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            await asyncio.to_thread(reader.close)
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            await asyncio.to_thread(writer.close)
 
     async def append(self, event: Event, *, expected_version: int | None = None) -> AppendResult:
         """See `EventStore.append`."""
@@ -150,9 +166,7 @@ class FileEventStore(LocalReads, Consuming):
     async def get_events(self, options: QueryOptions = EVERYTHING) -> Page:
         """See `EventReader.get_events`. Raises `CorruptedEvents` unless `skip_corrupted`."""
         with self._meter.timed("query"):
-            limit = page_limit(options)
-            async with aclosing(self.stream(options.replace(limit=limit + 1))) as found:
-                return page([event async for event in found], options, limit)
+            return await self._page(options)
 
     async def get_event(self, event_id: UUID) -> RecordedEvent | None:
         """See `EventReader.get_event`. Raises `CorruptedEvents` where it may be among the corrupted."""
@@ -196,7 +210,8 @@ class FileEventStore(LocalReads, Consuming):
         if self._settings.read_only:
             raise NotSupported(f"the store in {self._settings.path} was opened for reading only")
         await self.initialize()
-        assert self._writer is not None  # noqa: S101  initialized for writing
+        if self._writer is None:
+            raise StoreUnavailable(CLOSED)
         return await asyncio.to_thread(self._writer.rebuild)
 
     async def create_snapshot(
@@ -271,10 +286,7 @@ class FileEventStore(LocalReads, Consuming):
         return await self._read(lambda reader: reader.last_sequence())
 
     async def _read(self, work: Callable[[Reader], _Result]) -> _Result:
+        await self.initialize()
         if self._reader is None:
-            await self.initialize()
-        async with self._opening:
-            reader = self._reader
-        if reader is None:
-            raise StoreUnavailable("This event store was closed. Make another one to go on.")
-        return await asyncio.to_thread(work, reader)
+            raise StoreUnavailable(CLOSED)
+        return await asyncio.to_thread(work, self._reader)

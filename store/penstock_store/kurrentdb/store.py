@@ -16,7 +16,6 @@ from penstock_schemas import Event, RecordedEvent
 from penstock_store._common import EVERYTHING, DerivedReads, snapshot_json
 from penstock_store._consuming import Consuming
 from penstock_store._meter import Meter
-from penstock_store._selecting import page, page_limit
 from penstock_store.appending import AppendResult, prepare
 from penstock_store.contract import Page, QueryOptions
 from penstock_store.errors import StoreError
@@ -99,9 +98,7 @@ class KurrentEventStore(DerivedReads, Consuming):
     async def get_events(self, options: QueryOptions = EVERYTHING) -> Page:
         """See `EventReader.get_events`. Raises `NotSupported` for what would read everything."""
         with self._meter.timed("query"):
-            limit = page_limit(options)
-            async with aclosing(self.stream(options.replace(limit=limit + 1))) as found:
-                return page([event async for event in found], options, limit)
+            return await self._page(options)
 
     async def get_event(self, event_id: UUID) -> RecordedEvent | None:
         """Raises `NotSupported`: KurrentDB finds no event by its id."""

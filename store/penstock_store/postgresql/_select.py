@@ -8,6 +8,7 @@ from uuid import UUID
 
 from penstock_store._common import EVERYTHING
 from penstock_store._cursor import OrderBy, Position
+from penstock_store._selecting import COMPARED, SORTED_BY
 from penstock_store.contract import QueryOptions
 from penstock_store.postgresql._rows import COLUMNS
 from penstock_store.postgresql._windows import Window
@@ -15,24 +16,6 @@ from penstock_store.postgresql._windows import Window
 __all__ = ["Statement", "select_event", "select_events"]
 
 _SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM"
-_KEYS: Final = {
-    OrderBy.TIME: ("occurred_at", "sequence"),
-    OrderBy.EVENT_ID: ("event_id", "sequence"),
-    OrderBy.SEQUENCE: ("sequence",),
-}
-_COMPARED: Final = (
-    ("occurred_at >=", "since"),
-    ("occurred_at <", "until"),
-    ("recorded_at >=", "recorded_since"),
-    ("recorded_at <", "recorded_until"),
-    ("sequence >", "after_sequence"),
-    ("sequence <=", "up_to_sequence"),
-    ("actor_id =", "actor_id"),
-    ("correlation_id =", "correlation_id"),
-    ("entity_id =", "entity_id"),
-    ("tenant_id =", "tenant_id"),
-)
-
 _FIRST: Final = (UUID(int=0), -1)
 _LAST: Final = (UUID(int=2**128 - 1), 2**63 - 1)
 
@@ -87,14 +70,14 @@ def select_events(
     if options.order_by is OrderBy.EVENT_ID and not offset and _takes_every_event(options):
         return _by_id(position, limit, descending=options.descending)
     statement = Statement()
-    for comparison, name in _COMPARED:
-        statement.where(comparison, getattr(options, name))
+    for name, sign, option in COMPARED:
+        statement.where(f"{name} {sign}", getattr(options, option))
     _types_and_documents(statement, options, common_tags)
     # "+ 0": a pair of bounds on one column counts as 0.5 % of a partition without statistics, of which the
     # planner sorts all for each chunk. Above the ceiling there are but the writers of the moment.
     statement.where("sequence + 0 <=", ceiling)
     _within(statement, window)
-    keys = _KEYS[options.order_by]
+    keys = SORTED_BY[options.order_by]
     if position is not None:
         _after(statement, keys, position)
     direction = " DESC" if options.descending else ""

@@ -15,9 +15,10 @@ import structlog
 
 from penstock_schemas import RecordedEvent
 from penstock_store._common import EVERYTHING, BatchedReads
-from penstock_store._cursor import OrderBy, encode_cursor, position_of
+from penstock_store._cursor import OrderBy
+from penstock_store._selecting import page, page_limit
 from penstock_store.checkpoint_records import Batch
-from penstock_store.contract import DEFAULT_PAGE, MAX_PAGE, Page, QueryOptions, an_id
+from penstock_store.contract import Page, QueryOptions, an_id
 from penstock_store.postgresql._live import Follow, Hints
 from penstock_store.postgresql._pool import Pool
 from penstock_store.postgresql._rows import events_of
@@ -32,7 +33,7 @@ from penstock_store.postgresql._windows import (
     window_around,
 )
 from penstock_store.postgresql.reader_settings import ReaderSettings
-from penstock_store.read_errors import InvalidQuery, ReadError, StoreUnavailable
+from penstock_store.read_errors import ReadError, StoreUnavailable
 
 __all__ = ["PostgresEventStore"]
 
@@ -85,19 +86,10 @@ class PostgresEventStore(BatchedReads):
 
     async def get_events(self, options: QueryOptions = EVERYTHING) -> Page:
         """One page; see `EventReader`. By ascending sequence it ends at the safe mark."""
-        limit = DEFAULT_PAGE if options.limit is None else options.limit
-        if limit > MAX_PAGE:
-            raise InvalidQuery(
-                f"limit is {limit:,}; a page holds at most {MAX_PAGE:,} events."
-                " Page by cursor, or use stream()."
-            )
+        limit = page_limit(options)
         async with self._pool.call():
             rows = await self._rows(options, limit + 1)
-        events = tuple(events_of(rows[:limit]))
-        cursor = None
-        if events:
-            cursor = encode_cursor(position_of(events[-1], options.order_by, descending=options.descending))
-        return Page(events=events, has_more=len(rows) > limit, next_cursor=cursor)
+        return page(events_of(rows), options, limit)
 
     async def get_event(self, event_id: UUID) -> RecordedEvent | None:
         """The event with this id; None where there is none."""
