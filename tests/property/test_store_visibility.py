@@ -194,6 +194,16 @@ async def test_a_commit_is_published_and_announced_once(make_sink: SinkFactory, 
     assert await asyncio.wait_for(heard.get(), 10) == "end"
 
 
+async def test_a_mark_does_not_wait_for_the_disk(admin: Connection) -> None:
+    """COMMIT goes by the setting of its own moment: one that a function took back on its way out is none."""
+    await admin.execute("SELECT penstock.reserve_sequences(3)")
+    for setting in ("off", "on"):  # a mark that does not move writes nothing
+        async with admin.transaction():
+            assert await admin.fetchval("SELECT penstock.publish()") == 3
+            assert await admin.fetchval("SHOW synchronous_commit") == setting
+    assert await admin.fetchval("SHOW synchronous_commit") == "on"
+
+
 async def test_the_published_mark_moves_after_a_rollback_too(
     make_sink: SinkFactory,
     admin: Connection,

@@ -71,12 +71,14 @@ $$;
 COMMENT ON FUNCTION penstock.events_by_id IS 'The first events after an id, whatever else they are.';
 
 CREATE FUNCTION penstock.publish() RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, penstock, pg_temp SET synchronous_commit = off AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, penstock, pg_temp AS $$
 DECLARE
     mark bigint := safe_sequence();
 BEGIN
     UPDATE high_water SET sequence = mark, published_at = clock_timestamp() WHERE sequence < mark;
     IF FOUND THEN
+        -- For the caller's COMMIT, so in a transaction of its own: after a crash the next mark stands for one that was lost.
+        PERFORM set_config('synchronous_commit', 'off', true);
         PERFORM pg_notify('penstock_events', mark::text);
     END IF;
     RETURN mark;
