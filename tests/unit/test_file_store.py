@@ -10,18 +10,21 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fixtures.waiting import wait_for_async
 from penstock_schemas import Event, RecordedEvent
 from penstock_store.contract import OrderBy, QueryOptions
 from penstock_store.file import FileEventStore, FileSettings
 from penstock_store.file import _index as index_module
+from penstock_store.file import _reading as reading_module
 from penstock_store.file import _writer as writer_module
+from penstock_store.file import store as store_module
 from penstock_store.file._index import Index, connect, index_path
 from penstock_store.file._recovery import catch_up
 from penstock_store.file._segments import Block, compress
@@ -507,6 +510,94 @@ async def test_an_index_that_cannot_be_used_is_made_again(
         assert await store.rebuild_index() == len(events)
         assert await _all(store) == events
         assert (await store.append(_event(1))).sequence == len(events) + 1
+
+
+@contextmanager
+def _stuck(module: object, name: str) -> Iterator[tuple[threading.Event, threading.Event]]:
+    """A function waits: (it was called, it may go on)."""
+    called, held = threading.Event(), threading.Event()
+    wrapped = getattr(module, name)
+
+    def waiting(*arguments: Any, **more: Any) -> Any:
+        called.set()
+        assert held.wait(30)
+        return wrapped(*arguments, **more)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(module, name, waiting)
+        try:
+            yield called, held
+        finally:
+            held.set()
+
+
+async def test_a_caller_that_gives_up_opening_leaves_a_store_that_opens(tmp_path: Path) -> None:
+    """Its thread went on, and the lock that it took was nobody's."""
+    store = _store(tmp_path)
+    with _stuck(writer_module, "catch_up") as (making, held):
+        opening = asyncio.ensure_future(store.append(_event(0)))
+        assert await asyncio.to_thread(making.wait, 30)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        waiting = asyncio.ensure_future(store.append(_event(1)))
+        held.set()
+        assert (await waiting).sequence == 1
+    await store.close()
+    assert len(await _read(tmp_path)) == 1
+
+
+async def test_a_store_that_is_closed_while_it_opens_gives_the_lock_back(tmp_path: Path) -> None:
+    store = _store(tmp_path)
+    with _stuck(writer_module, "catch_up") as (making, held):
+        opening = asyncio.ensure_future(store.initialize())
+        assert await asyncio.to_thread(making.wait, 30)
+        opening.cancel()
+        closing = asyncio.ensure_future(store.close())
+        await asyncio.sleep(0)
+        with pytest.raises(StoreUnavailable, match="closed"):
+            await store.append(_event(0))
+        held.set()
+        await closing
+    assert await _read(tmp_path) == []
+
+
+async def test_a_caller_that_gives_up_closing_leaves_a_store_that_closes(tmp_path: Path) -> None:
+    store = _store(tmp_path)
+    await store.append(_event(0))
+    with _stuck(reading_module.Reader, "close") as (letting_go, held):
+        closing = asyncio.ensure_future(store.close())
+        assert await asyncio.to_thread(letting_go.wait, 30)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        held.set()
+        await store.close()
+    assert len(await _read(tmp_path)) == 1
+
+
+async def test_a_disk_that_hangs_does_not_hold_close_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "_LETTING_GO", 0.01)
+    store = _store(tmp_path, close_timeout=0.01)
+    await store.append(_event(0))
+    with _stuck(os, "fsync") as (syncing, held):
+        appending = asyncio.ensure_future(store.append(_event(1)))
+        assert await asyncio.to_thread(syncing.wait, 30)
+        async with asyncio.timeout(20):
+            await store.close()
+        with pytest.raises(StoreLocked):
+            await _read(tmp_path)
+        held.set()
+        assert (await appending).stored
+
+    async def free() -> bool:
+        with suppress(StoreLocked):
+            return len(await _read(tmp_path)) == 2
+        return False
+
+    await wait_for_async(free, what="the lock to be given back")
 
 
 async def test_a_closed_store_says_that_it_is_closed(tmp_path: Path) -> None:

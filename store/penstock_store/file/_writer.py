@@ -28,7 +28,7 @@ from penstock_store.file._segments import (
     segment_names,
     sync_directory,
 )
-from penstock_store.file.settings import FileSettings
+from penstock_store.file.settings import CLOSED, FileSettings
 from penstock_store.read_errors import StoreUnavailable
 from penstock_store.store_errors import AppendError, StoreLocked
 
@@ -128,14 +128,19 @@ class Writer:
         """Why nothing can be appended any more; None where it can."""
         return self._broken
 
+    def _refuse_broken(self) -> None:
+        if self._closed:
+            raise StoreUnavailable(CLOSED)
+        if self._broken is not None:
+            raise StoreUnavailable(f"{self._broken}. Close this store and open it again")
+
     def rebuild(self) -> int:
         """Make the index again from the lines; the number of events.
 
         Raises StoreUnavailable; then the writer has to be opened again.
         """
         with self._guard:
-            if self._closed:
-                raise StoreUnavailable("This event store was closed. Make another one to go on.")
+            self._refuse_broken()
             try:
                 self._index.close()
                 self._adopt(self._made_again())
@@ -151,8 +156,7 @@ class Writer:
         to be opened again.
         """
         with self._guard:
-            if self._broken is not None:
-                raise StoreUnavailable(f"{self._broken}. Close this store and open it again")
+            self._refuse_broken()
             before = self._sequence
             try:
                 self._rotate_when_due()
@@ -242,6 +246,8 @@ class Writer:
     def untidy(self) -> bool:
         """There is something for `tidy` to do."""
         with self._guard:
+            if self._closed:
+                return False
             files = self._index.files()
         too_many = self._settings.max_files is not None and len(files) > self._settings.max_files
         return too_many or (self._settings.compress and any(not packed for _, _, packed, _ in files[:-1]))
@@ -273,7 +279,7 @@ class Writer:
         with self._guard:
             if self._closed:
                 return
-            self._closed, self._broken = True, "this store was closed"
+            self._closed = True
             with suppress(sqlite3.Error):
                 self._index.close()
             if self._handle is not None:

@@ -10,7 +10,9 @@ from typing import Final
 
 from penstock_store.store_errors import InvalidSettings
 
-__all__ = ["FileSettings"]
+__all__ = ["CLOSED", "FileSettings"]
+
+CLOSED: Final = "This event store was closed. Make another one to go on."
 
 _LEAST_SIZE: Final = 4_096
 _DAY: Final = 86_400.0
@@ -30,7 +32,7 @@ class FileSettings:
     max_files: int | None = None  # the oldest are removed, with their events and keys. None: nothing is
     compress: bool = True  # finished files become .jsonl.gz
     append_timeout: float = 30.0  # seconds until an append gives up waiting for the disk
-    close_timeout: float = 30.0  # seconds that close() waits for appends and compression under way
+    close_timeout: float = 30.0  # seconds that close() waits for what is under way
     poll_interval: float = 0.25  # seconds between a live reader's looks, where another process writes
     stream_chunk: int = 500  # events; a stream holds one chunk
     clock: Callable[[], datetime] = _utc_now

@@ -114,16 +114,16 @@ class FileEventStore(LocalReads, Consuming):
             _log.warning("closing_goes_on", directory=str(self._settings.path), after_seconds=timeout)
 
     async def _close(self) -> None:
-        if self._opening is not None:
+        if self._opening is not None and not self._opening.done():
             await asyncio.wait({self._opening})
-        loop = asyncio.get_running_loop()
-        end = loop.time() + self._settings.close_timeout
+        timeout, loop = self._settings.close_timeout, asyncio.get_running_loop()
+        end = loop.time() + timeout
         if self._commits is not None:
-            await self._commits.settle(end - loop.time())
-        for _ in range(2):  # then what was finished meanwhile
-            if self._tidying is not None:
-                await asyncio.wait({self._tidying}, timeout=max(0.0, end - loop.time()))
-                self._ask_tidy()
+            await self._commits.settle(timeout)
+        if self._tidying is not None:
+            await asyncio.wait({self._tidying}, timeout=max(0.0, end - loop.time()))
+            self._ask_tidy()  # what was finished meanwhile
+            await asyncio.wait({self._tidying}, timeout=max(0.0, end - loop.time()))
         reader, self._reader = self._reader, None
         if reader is not None:
             await asyncio.to_thread(reader.close)
