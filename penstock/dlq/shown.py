@@ -35,6 +35,7 @@ def letter_object(letter: Letter, dead_letter_topic: str) -> dict[str, Any]:
         "key": None if letter.key is None else text_of(letter.key, _KEY),
         "timestamp": None if letter.timestamp is None else letter.timestamp.isoformat(),
         "reference": letter.reference,
+        "headers_lost": letter.headers_lost,
         "dead_letter": {"topic": dead_letter_topic, "partition": letter.partition, "offset": letter.offset},
         "mark": None
         if mark is None

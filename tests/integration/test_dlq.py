@@ -12,6 +12,7 @@ import pytest
 from confluent_kafka import Producer
 
 from fixtures.consuming import Pipeline, PipelineFactory
+from fixtures.raw_headers import produce_unreadable
 from penstock_consumer.bounded import read, watermarks
 from penstock_consumer.dead_letters import PREFIX, TIMESTAMP, KafkaDeadLetters
 from penstock_consumer.dlq import (
@@ -298,6 +299,26 @@ async def test_headers_that_hold_no_number_hinder_nobody(make_pipeline: Pipeline
     assert producer.flush(30) == 0
     (letter,) = letters_of(pipeline)
     assert (letter.attempts, letter.timestamp, letter.state) == (0, None, State.OPEN)
+
+
+async def test_a_header_name_that_is_not_utf8_hinders_nobody(make_pipeline: PipelineFactory) -> None:
+    """In a record, in one whose dead letter is a reference, and in what another program wrote."""
+    pipeline = make_pipeline(1)
+    pipeline.make_topic(f"{pipeline.topic}.dlq", {"max.message.bytes": "10000"})
+    large = b"\x09" + os.urandom(50_000)
+    produce_unreadable(pipeline.kafka, pipeline.topic, [BAD, large])
+    produce_unreadable(pipeline.kafka, f"{pipeline.topic}.dlq", [BAD])
+    await given_up(pipeline)
+    assert queue_of(pipeline).statistics().foreign == 1
+    assert [(one.headers, one.headers_lost, one.reference) for one in letters_of(pipeline)] == [
+        ([], True, False),
+        ([], False, True),
+    ]
+    assert redrive(queue_of(pipeline), ALL).done == 2
+    again = records_of(pipeline)[2:]
+    assert [record.value() for record in again] == [BAD, large]
+    for record in again:
+        assert [name for name, _ in record.headers()] == [ATTEMPTS, "penstock.redrive.from"]
 
 
 async def test_what_the_topic_takes_no_more_is_left_and_the_others_go(make_pipeline: PipelineFactory) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from fixtures.consuming import PipelineFactory, event
+from fixtures.raw_headers import produce_unreadable
 from penstock.cli.app import run
 from penstock.cli.exit_codes import ExitCode
 from penstock_consumer.bounded import read, watermarks
-from penstock_consumer.dead_letters import KafkaDeadLetters
+from penstock_consumer.dead_letters import HEADERS, PREFIX, KafkaDeadLetters
 from penstock_consumer.interfaces import DeadLetter
 from penstock_schemas.errors import RegistryUnavailable
 from penstock_schemas.registry import InMemoryRegistry
@@ -125,6 +126,18 @@ def test_show_gives_the_event_json_or_bytes_without_secrets(dead: Commands) -> N
     assert "\x1b" not in out
     _, err = dead.run("show", f"{dead.topic}:0@7", code=ExitCode.FAILED)
     assert "no dead letter" in err
+
+
+def test_headers_that_could_not_be_read_are_said_and_hinder_no_command(dead: Commands, kafka: str) -> None:
+    name = f"{dead.topic}.dlq"
+    place = [(f"{PREFIX}topic", dead.topic), (f"{PREFIX}partition", "0"), (f"{PREFIX}offset", "9")]
+    headers = [(of.encode(), value.encode()) for of, value in [*place, (HEADERS, "unreadable")]]
+    produce_unreadable(kafka, name, [b"of ours"], headers=headers)
+    produce_unreadable(kafka, name, [b"another program's"])
+    assert [one["headers_lost"] for one in dead.lines("list")] == [False, False, False, True]
+    assert dead.lines("show", f"{dead.topic}:0@9")[0]["headers_lost"] is True
+    assert "1 record of other programs" in dead.run("stats")[1]
+    assert dead.run("redrive", "--all")[0] == "4 dead letters redriven.\n"
 
 
 def test_redrive_and_discard_in_order_of_caution(dead: Commands) -> None:

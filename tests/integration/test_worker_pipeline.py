@@ -7,6 +7,7 @@ from collections import defaultdict
 import pytest
 
 from fixtures.consuming import SMALL, PipelineFactory, event
+from fixtures.raw_headers import produce_unreadable
 from fixtures.waiting import wait_for_async
 from penstock_consumer import BatchLimits
 from penstock_consumer.errors import SinkFailed
@@ -215,3 +216,23 @@ async def test_a_quiet_record_waits_for_no_company(make_pipeline: PipelineFactor
         await pipeline.ingested(n + 1)
     await worker.stop()
     assert worker.metric("penstock_worker_batches_total") == 5
+
+
+async def test_a_header_name_that_is_not_utf8_stops_nobody(make_pipeline: PipelineFactory) -> None:
+    """So many, since Python checks less in calls that it has specialised, and confluent-kafka errs here."""
+    pipeline = make_pipeline(1, config={"max.message.bytes": "200000"})
+    pipeline.make_topic(f"{pipeline.topic}.dlq", {"max.message.bytes": "10000"})
+    (_, good), *_ = pipeline.values(1)
+    assert good is not None
+    many, large = [b"\x09small%d" % n for n in range(100)], b"\x09" + os.urandom(50_000)
+    produce_unreadable(pipeline.kafka, pipeline.topic, [*many, large, good])
+    worker = pipeline.start()
+    await pipeline.ingested(102)
+    await worker.stop()
+    assert await pipeline.keys() == ["k0"]
+    letters = {letter.value(): dict(letter.headers()) for letter in pipeline.dead_letters(101)}
+    for value in many:
+        headers = letters.pop(value)
+        assert headers["penstock.dead_letter.headers"] == b"unreadable"
+        assert headers["penstock.dead_letter.reason"] == b"wrong_magic"
+    assert [one["penstock.dead_letter.reference"] for one in letters.values()] == [b"true"]

@@ -21,6 +21,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from penstock_consumer._kafka_config import redrive_config
 from penstock_consumer.bounded import read, watermarks
+from penstock_consumer.dead_letters import is_cause, read_headers
 from penstock_consumer.dlq.letters import ATTEMPTS, MARK, REDRIVEN_FROM, Letter, Mark, State
 from penstock_consumer.dlq.queue import DeadLetterQueue
 from penstock_consumer.dlq.selection import Selection
@@ -176,7 +177,7 @@ class _Run:
         for records in read(self._queue.settings, topic, {number: (offset, offset + 1)}):
             for record in records:
                 if _same(record, letter):
-                    headers = tuple(record.headers() or ())
+                    headers = tuple(pair for pair in read_headers(record) if not is_cause(pair[0]))
                     return replace(letter, key=record.key(), value=record.value() or b"", headers=headers)
         return None
 

@@ -15,7 +15,18 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import NamedTuple, Self
 
-from penstock_consumer.dead_letters import ATTEMPTS, OWN, PREFIX, REASON, REFERENCE, TIMESTAMP, TOPIC_ID
+from penstock_consumer.dead_letters import (
+    ATTEMPTS,
+    HEADERS,
+    OWN,
+    PREFIX,
+    REASON,
+    REFERENCE,
+    TIMESTAMP,
+    TOPIC_ID,
+    is_cause,
+    read_headers,
+)
 from penstock_consumer.interfaces import Record
 
 __all__ = [
@@ -131,6 +142,8 @@ class Letter:
     value: bytes
     headers: Headers
     """The record's own, without those of the dead letter."""
+    headers_lost: bool
+    """The record had headers that could not be read; `headers` is without them."""
     state: State = State.OPEN
     mark: Mark | None = None
     event_type: str | None = None
@@ -139,7 +152,7 @@ class Letter:
 
 def read_mark(record: Record) -> Mark | None:
     """The mark that a record of the dead-letter topic is, or None for any other record."""
-    if not any(name == MARK for name, _ in record.headers() or ()):
+    if not any(name == MARK for name, _ in read_headers(record)):
         return None
     try:
         return Mark.from_json(record.value() or b"")
@@ -149,8 +162,8 @@ def read_mark(record: Record) -> Mark | None:
 
 def read_letter(record: Record) -> Letter | None:
     """The dead letter that a record is; None for a mark, and for what names no source."""
-    every = record.headers() or ()
-    own = {name: (value or b"").decode(errors="replace") for name, value in every if _is_cause(name)}
+    every = read_headers(record)
+    own = {name: (value or b"").decode(errors="replace") for name, value in every if is_cause(name)}
     if MARK in own:
         return None
     try:
@@ -162,7 +175,7 @@ def read_letter(record: Record) -> Letter | None:
         )
     except (KeyError, ValueError):
         return None
-    headers = [(name, value) for name, value in every if not _is_cause(name)]
+    headers = [(name, value) for name, value in every if not is_cause(name)]
     stamp = own.get(TIMESTAMP, "")
     return Letter(
         place=place,
@@ -177,14 +190,11 @@ def read_letter(record: Record) -> Letter | None:
         message=own.get(PREFIX + "exception.message", ""),
         attempts=_attempts(headers),
         reference=REFERENCE in own,
+        headers_lost=HEADERS in own,
         key=record.key(),
         value=record.value() or b"",
         headers=headers,
     )
-
-
-def _is_cause(name: str) -> bool:
-    return name.startswith((PREFIX, OWN))
 
 
 def _attempts(headers: Headers) -> int:
