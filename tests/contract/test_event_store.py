@@ -86,6 +86,27 @@ async def test_what_is_appended_is_what_is_read(store: EventStore) -> None:
     assert read.content_hash == event.content_hash
 
 
+@needs(Capability.ANY_QUERY)
+async def test_what_a_reader_does_to_an_event_is_not_stored(store: EventStore) -> None:
+    event = _event(payload={"items": [1], "deep": {"n": 1}}, metadata={"tags": ["red"]}, correlation_id="c")
+    await store.append(event)
+
+    async def read() -> list[RecordedEvent | None]:
+        page = await store.get_events()
+        one = await store.get_event(event.event_id)
+        return [*page.events, one, *await _all(store), *await store.get_events_by_correlation("c")]
+
+    for _ in range(2):
+        for found in await read():
+            assert found is not None
+            assert _plain(found) == _plain(event)
+            found.payload["items"].append(2)
+            found.payload["deep"]["n"] = 2
+            found.metadata["tags"].clear()
+    event.payload["items"].append(3)
+    assert [found.payload["items"] for found in await _all(store)] == [[1]]
+
+
 @needs(Capability.ANY_BATCH)
 async def test_a_batch_keeps_its_order_and_says_what_became_of_each(store: EventStore) -> None:
     assert await store.append_batch([]) == []

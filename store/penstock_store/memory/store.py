@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -150,7 +151,8 @@ class MemoryEventStore(LocalReads, Consuming):
     async def get_event(self, event_id: UUID) -> RecordedEvent | None:
         """See `EventReader.get_event`."""
         with self._meter.timed("query"):
-            return self._ids.get(an_id(event_id))
+            found = self._ids.get(an_id(event_id))
+            return None if found is None else _copied(found)
 
     async def stream(self, options: QueryOptions = EVERYTHING) -> AsyncGenerator[RecordedEvent, None]:
         """See `EventReader.stream`."""
@@ -165,7 +167,7 @@ class MemoryEventStore(LocalReads, Consuming):
         position = options.position()
         if position is not None:
             found = filter(ahead_of(position), found)
-        return islice(found, options.offset, None)
+        return map(_copied, islice(found, options.offset, None))
 
     async def create_snapshot(
         self, key: str, state: JsonValue, *, sequence: int, state_version: int = 1
@@ -210,6 +212,12 @@ class MemoryEventStore(LocalReads, Consuming):
 
     async def _last_sequence(self) -> int:
         return len(self._events)
+
+
+def _copied(event: RecordedEvent) -> RecordedEvent:
+    """The reader's own: its documents can be changed."""
+    documents = {"payload": deepcopy(event.payload), "metadata": deepcopy(event.metadata)}
+    return event.model_copy(update=documents)
 
 
 def _result(known: Known, stored: bool) -> AppendResult:
