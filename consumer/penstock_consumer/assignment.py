@@ -91,6 +91,10 @@ class Assignment:
         """Forget everything; returns the claims to release."""
         return self.forget([*self._pending, *self._stopped, *self.lanes, *self._claims])
 
+    def suspects(self) -> bool:
+        """Whether one of the next records may have ended a worker."""
+        return any(lane.next < lane.suspect_below for lane in self.lanes.values())
+
     async def claim_due(self) -> dict[TopicPartition, int]:
         """Claim what is due; returns the offsets from which the new lanes flow. Waits out what is
         unavailable.
@@ -203,7 +207,7 @@ class Assignment:
             fence=claim.position,
             end=state.high,
             leader_epoch=claim.leader_epoch,
-            suspect_below=start + 3 * self._settings.batch.records if suspect else 0,
+            suspect_below=min(start + 3 * self._settings.batch.records, state.high) if suspect else 0,
         )
         if suspect:
             log.warning("partition_suspected", partition=_name(name), offset=start, attempts=claim.attempts)

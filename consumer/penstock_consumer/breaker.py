@@ -2,13 +2,15 @@
 
 from collections import deque
 
-__all__ = ["DeadLetterBreaker"]
+from penstock_store.ingest import FEWEST_BAD
 
-_FEWEST = 500  # bad records before a share says anything: a handful of bad ones in a quiet topic is ordinary
+__all__ = ["DeadLetterBreaker"]
 
 
 class DeadLetterBreaker:
-    """Trips when more than `share` of about the last `window` records were bad, and at least 500 were."""
+    """Trips when more than `share` of the last `window` records, or of the last batch where that is larger,
+    were bad, and at least 500 were.
+    """
 
     def __init__(self, share: float, window: int) -> None:
         self._share = share
@@ -18,8 +20,8 @@ class DeadLetterBreaker:
         self.bad = 0
 
     def observe(self, records: int, bad: int) -> bool:
-        """Take note of one more chunk, or of records of earlier ones that turned out bad; whether the breaker
-        trips.
+        """Take note of one more batch, or of more of the last one's records that turned out bad; whether the
+        breaker trips.
         """
         if records or bad:
             self._seen.append((records, bad))
@@ -29,7 +31,7 @@ class DeadLetterBreaker:
             old_records, old_bad = self._seen.popleft()
             self.records -= old_records
             self.bad -= old_bad
-        return self._share < 1 and self.bad >= _FEWEST and self.bad > self._share * self.records
+        return self._share < 1 and self.bad >= FEWEST_BAD and self.bad > self._share * self.records
 
     def take_back(self, records: int) -> None:
         """The newest `records` were not committed: they come again, and are to count once."""

@@ -14,7 +14,8 @@ What keeps the promises:
 * Whatever is unclear (fence lost, answer lost, partition lost, drain too slow) ends in `_reset`: drop
   everything that is not committed, claim again, go on from what PostgreSQL holds.
 * The source calls back only inside `fetch` and `close`, when the intake does nothing else; so only the
-  writer runs beside a change of assignment.
+  writer runs beside a change of assignment. Whoever waits with `_hold` fetches as well: after it the batch
+  may be another one and every lane gone, so `_decode` looks them up anew.
 """
 
 import asyncio
@@ -55,6 +56,9 @@ log = structlog.get_logger(__name__)
 
 _KEEP_ALIVE = 0.25  # seconds of one poll while partitions are held: bounds how late they flow again
 _DRAIN_SHARE = 0.75  # of the grace period; the rest is for claims and the group
+_CAREFULLY = (
+    2  # records at a time, where one may take two processes 10 s: the loop goes round within a minute
+)
 _CANCEL = 5.0  # seconds for a cancelled write to let go; if it does not, the fence answers for it
 
 
@@ -127,6 +131,7 @@ class Engine:
                 await self._flow(await self._assignment.claim_due())
                 await self._take_some()
             await self._drain(self._settings.grace * _DRAIN_SHARE)
+            await self._check_writer()
         except SinkBroken as error:
             raise SinkFailed(str(error)) from error
         finally:
@@ -135,6 +140,8 @@ class Engine:
     async def _take_some(self) -> None:
         """One step of the intake: fetch, decode, and say whether the batch is due."""
         rhythm, asked = self._rhythm, self._rhythm.chunk(self._batch)
+        if self._assignment.suspects():
+            asked = min(asked, _CAREFULLY)
         if rhythm.is_full(self._batch):
             await self._hold(self._until(lambda: not rhythm.is_full(self._batch)))
             return
@@ -153,17 +160,18 @@ class Engine:
                 batch, started = self._batch, self._clock.monotonic()
                 if not batch:
                     batch.opened = started
-                before = batch.records, len(batch.letters)
+                before = batch.records
                 begin, schema_id = await self._offload(
                     fill, batch, records, begin, lanes, self._decoder, unknown, self._careful
                 )
                 batch.decode_seconds += self._clock.monotonic() - started
-                if batch.records > before[0]:
+                if batch.records > before:
                     batch.keep(records)
             for lane in list(lanes.values()):
                 if lane.replaced:
                     self.misplaced(lane.partition, truncated=True)
-            self._note(batch.records - before[0], len(batch.letters) - before[1])
+            self._metrics.taken(lanes.values())
+            self._metrics.buffered(self._batch.records, self._batch.nbytes)
             if schema_id is None:
                 return
             await self._learn(schema_id, unknown)
@@ -209,6 +217,7 @@ class Engine:
     async def _write(self, batch: PendingBatch) -> WriteResult:
         """One batch, tried until PostgreSQL and the dead-letter topic take it or the fence refuses it."""
         backoff = Backoff(self._random)
+        self._watch_for_flood(batch.records, len(batch.letters))
         rejects = Rejects(
             batch,
             self._dead_letters,
@@ -359,14 +368,22 @@ class Engine:
         """Recover from a lost fence; anything else that ended the writer ends the worker."""
         if not self._writer.done():
             return
-        error = self._writer.exception()
-        if not isinstance(error, FenceLost):
-            raise error or RuntimeError("the writer ended without a cause")
-        slow = [TopicPartition(ref.topic, ref.partition) for ref in error.refs]
-        for partition in slow:
+        fault = self._writers_fault()
+        if fault is not None and not isinstance(fault, FenceLost):
+            raise fault
+        await self._reset()
+
+    def _writers_fault(self) -> BaseException | None:
+        """What ended the writer, unless it runs or was told to end."""
+        ended = self._writer.done() and not self._writer.cancelled()
+        return self._writer.exception() if ended else None
+
+    def _note_lost(self, fault: FenceLost) -> list[TopicPartition]:
+        lost = [TopicPartition(ref.topic, ref.partition) for ref in fault.refs]
+        for partition in lost:
             self._metrics.fence_lost.labels(partition.topic).inc()
-        log.warning("fence_lost", cause=str(error))
-        await self._reset(slow, self._settings.fence_backoff)
+        log.warning("fence_lost", cause=str(fault))
+        return lost
 
     async def _check_topics(self) -> None:
         changed = await self._assignment.changed()
@@ -380,11 +397,16 @@ class Engine:
         """Forget all that is not committed and claim every partition again; PostgreSQL says where they
         stand.
         """
+        fault = self._writers_fault()
         await self._stop_writer()
-        self._breaker.take_back(self._batch.records + (self._in_flight.records if self._in_flight else 0))
+        if self._in_flight:
+            self._breaker.take_back(self._in_flight.records)
         self._batch, self._in_flight = PendingBatch(self._clock.monotonic()), None
+        if isinstance(fault, FenceLost):
+            slow, delay = self._note_lost(fault), self._settings.fence_backoff
         self._assignment.reset(slow, delay)
-        self._start_writer()
+        if fault is None or isinstance(fault, FenceLost):  # else `_check_writer` is still to see it
+            self._start_writer()
 
     async def _release(self, claims: Sequence[Claim]) -> None:
         if claims:
@@ -409,11 +431,6 @@ class Engine:
         self._writer.cancel()
         await asyncio.wait({self._writer}, timeout=_CANCEL)
 
-    def _note(self, records: int, bad: int) -> None:
-        self._metrics.taken(self._assignment.lanes.values())
-        self._metrics.buffered(self._batch.records, self._batch.nbytes)
-        self._watch_for_flood(records, bad)
-
     def _watch_for_flood(self, records: int, bad: int) -> None:
         if self._breaker.observe(records, bad):
             raise PoisonFlood(
@@ -421,5 +438,5 @@ class Engine:
                 "were refused by PostgreSQL; the worker stops rather than move the topic into the "
                 "dead-letter topic. Find out what changed (producer, schema registry, constraints on "
                 "penstock.events); `--dead-letter-share 1` (in code dead_letter_share=1) lets "
-                "them through all the same"
+                "them through all the same, but no batch of which PostgreSQL refuses most rows"
             )

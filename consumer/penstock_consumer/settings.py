@@ -67,7 +67,9 @@ class WorkerSettings:
     """Partitions, as `topic:partition`, or `*`, that go on although the broker lost records of theirs."""
     dead_letter_suffix: str = ".dlq"
     dead_letter_share: float = 0.5
-    """Above this share of bad records in the last `dead_letter_window` the worker stops; 1 never does."""
+    """Above this share of bad records in the last `dead_letter_window`, or in the last batch where that is
+    larger, the worker stops; 1 never does.
+    """
     dead_letter_window: int = 10_000
     pause_after: float = 1.0
     """A wait longer than this makes the worker poll with its partitions held, so as to stay a member."""

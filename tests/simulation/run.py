@@ -245,7 +245,7 @@ def _quiet(world: World) -> Iterator[None]:
     for module in modules:
         module.log = _Log(world)
     try:
-        with patch.object(breaker, "_FEWEST", FEWEST):
+        with patch.object(breaker, "FEWEST_BAD", FEWEST):
             yield
     finally:
         for module in modules:

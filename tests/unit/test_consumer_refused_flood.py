@@ -4,6 +4,7 @@ import pytest
 
 from fixtures.worker_fakes import Bench
 from penstock_consumer.errors import DeadLettersUnavailable, PoisonFlood
+from penstock_consumer.settings import BatchLimits
 from penstock_store.errors import FenceLost, SinkUnavailable
 from penstock_store.ingest import Batch, Outcome, PartitionRef, Rejection
 
@@ -41,6 +42,24 @@ async def test_some_refused_rows_do_not() -> None:
     refusing(bench, 3)
     await bench.run(lambda: bench.position() == 3000)
     assert len(bench.dead_letters.letters) == 1000
+
+
+async def test_batches_larger_than_the_window_are_judged_whole() -> None:
+    """Of each a third is refused: more than half a window, and no flood."""
+    bench = Bench({"dead_letter_window": 1000, "batch": BatchLimits(records=2000, fetch=500)})
+    bench.source.put(*[b"k%d" % n for n in range(6000)])
+    refusing(bench, 3)
+    await bench.run(lambda: bench.position() == 6000)
+    assert len(bench.dead_letters.letters) == 2000
+    assert max(len(batch) for batch in bench.sink.batches) > 1500
+
+
+async def test_a_flood_of_undecodable_records_stops_the_worker_before_a_letter_of_the_batch() -> None:
+    bench = Bench({"dead_letter_window": 1000, "batch": BatchLimits(records=2000, fetch=500)})
+    bench.source.put(*[b"k%d" % n for n in range(500)], *[b"bad"] * 3000)
+    with pytest.raises(PoisonFlood, match="schema registry"):
+        await bench.run(lambda: False)
+    assert len(bench.dead_letters.letters) <= 500
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,22 @@
 """What the engine waits out, and what it must not wait for."""
 
+from collections.abc import Sequence
+
 import pytest
 
-from fixtures.worker_fakes import Bench, at
-from penstock_consumer.errors import DeadLettersUnavailable, SinkFailed, SourceUnavailable
+from fixtures.worker_fakes import Bench, FakeDecoder, at
+from penstock_consumer.errors import (
+    DeadLettersUnavailable,
+    RecordEndsProcess,
+    SinkFailed,
+    SourceUnavailable,
+)
 from penstock_consumer.interfaces import Listener, PartitionState, TopicPartition
+from penstock_consumer.settings import BatchLimits
 from penstock_schemas.errors import RegistryUnavailable
+from penstock_schemas.rows import Row
 from penstock_store.errors import FenceLost, SinkBroken, TopicRecreated
-from penstock_store.ingest import PartitionRef
+from penstock_store.ingest import Claim, PartitionRef
 
 REF = PartitionRef("cluster", "orders", "t-1", 0)
 
@@ -81,3 +90,103 @@ async def test_a_dead_letter_topic_that_takes_nothing_shows_in_readiness() -> No
     assert "the dead-letter topic takes no records, so batches with bad ones wait" in said
     assert bench.health.ready() is None
     assert bench.metric("retries_total", operation="dead_letters") == 5
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["a revocation", "a stop"])
+async def test_a_broken_database_stops_the_worker_also_when_something_else_happens(stopped: bool) -> None:
+    bench = Bench()
+    bench.source.put(b"k0", b"k1")
+    bench.sink.gate.clear()
+    bench.sink.failures.append(("before", SinkBroken("no column recorded_at", sqlstate="42703")))
+
+    async def nothing(_: Listener) -> None:
+        """Decode, and let the writer begin."""
+
+    async def meanwhile(listener: Listener) -> None:
+        bench.sink.gate.set()
+        if stopped:
+            bench.engine.stop()
+        else:
+            await listener.revoked([at(0)])
+
+    bench.source.script.extend([nothing, nothing, meanwhile])
+    with pytest.raises(SinkFailed, match="recorded_at"):
+        await bench.run(lambda: False)
+    assert bench.position() is None
+
+
+async def test_a_fence_lost_in_a_revocation_is_counted_and_claimed_again_later() -> None:
+    bench = Bench({"fence_backoff": 5.0})
+    other = PartitionRef("cluster", "orders", "t-1", 1)
+    bench.source.put(b"k0")
+    bench.source.put(b"k1", b"k2", partition=1)
+    bench.sink.gate.clear()
+    bench.sink.failures.append(("before", FenceLost([other])))
+    claimed, revoked = list[float](), list[float]()
+    claim = bench.sink.claim
+
+    async def timed(refs: Sequence[PartitionRef], /) -> dict[PartitionRef, Claim]:
+        claimed.append(bench.clock.now)
+        return await claim(refs)
+
+    async def nothing(_: Listener) -> None:
+        """Decode, and let the writer begin."""
+
+    async def revoke(listener: Listener) -> None:
+        bench.sink.gate.set()
+        await listener.revoked([at(0)])
+        bench.source.flowing.clear()
+        revoked.append(bench.clock.now)
+
+    bench.sink.claim = timed  # type: ignore[method-assign, assignment]
+    bench.source.script.extend([nothing, nothing, revoke])
+    await bench.run(lambda: bench.position(1) == 2)
+    assert bench.metric("fence_lost_total", topic="orders") == 1
+    assert claimed[1] >= revoked[0] + 5.0
+    assert bench.position(0) is None
+
+
+async def test_records_that_each_take_long_to_try_do_not_make_the_worker_look_dead() -> None:
+    """Each hangs two processes: a restart for that would find the same records again."""
+    bench = Bench({"batch": BatchLimits(records=30, fetch=20)})
+    bench.source.put(*[b"k%d" % n for n in range(40)])
+    said = set[str | None]()
+
+    class Hanging(FakeDecoder):
+        def row(self, value: bytes) -> Row:
+            bench.clock.now += 20.0
+            said.add(bench.health.live())
+            raise RecordEndsProcess("it does not come to an end")
+
+    def claimed(ref: PartitionRef) -> Claim:
+        return Claim(group_id="g", ref=ref, epoch=1, position=None, attempts=3)
+
+    bench.engine._careful = Hanging()
+    bench.sink._claim = claimed  # type: ignore[method-assign]
+    await bench.run(lambda: bench.position() == 40)
+    assert len(bench.dead_letters.letters) == 40
+    assert said == {None}
+
+
+async def test_what_came_after_the_claim_is_not_suspected() -> None:
+    bench = Bench()
+    bench.source.put(b"k0", b"k1")
+
+    class Refusing(FakeDecoder):
+        def row(self, value: bytes) -> Row:
+            raise RecordEndsProcess("tried")
+
+    async def nothing(_: Listener) -> None:
+        """Decode what was there."""
+
+    async def produce(_: Listener) -> None:
+        bench.source.put(b"k2", b"k3")
+
+    def claimed(ref: PartitionRef) -> Claim:
+        return Claim(group_id="g", ref=ref, epoch=1, position=None, attempts=3)
+
+    bench.engine._careful = Refusing()
+    bench.sink._claim = claimed  # type: ignore[method-assign]
+    bench.source.script.extend([nothing, nothing, produce])
+    await bench.run(lambda: bench.position() == 4)
+    assert bench.sink.stored == ["k2", "k3"]
