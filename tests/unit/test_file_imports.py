@@ -1,4 +1,4 @@
-"""What the plain backends bring into a process: nothing of a server they do not have."""
+"""What the plain backends, and moving between them, bring into a process: nothing of a server."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("backend", ["file", "memory"])
-def test_a_backend_without_a_server_loads_no_driver(backend: str) -> None:
+@pytest.mark.parametrize("backend", ["file", "memory", "moving"])
+def test_what_needs_no_server_loads_no_driver(backend: str) -> None:
     loaded = subprocess.run(
         [
             sys.executable,

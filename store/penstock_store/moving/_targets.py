@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from penstock_schemas import RecordedEvent
+from penstock_store._importing import Importer, Imports, KeysTaken
 from penstock_store.moving._standing import Standing
-from penstock_store.postgresql._import import MOST_SEQUENCE, Importer, KeysTaken
-from penstock_store.postgresql.store import PostgresStore
 from penstock_store.store_contract import EventStore
 from penstock_store.store_errors import AppendConflict
 
@@ -41,7 +40,7 @@ class Target(Protocol):
 def target_of(store: EventStore, *, skip_conflicts: bool) -> Target:
     """The quickest and most faithful way into a store."""
     appending = AppendTarget(store, skip_conflicts=skip_conflicts)
-    return _Importing(store, appending) if isinstance(store, PostgresStore) else appending
+    return _Importing(store.importer(), appending) if isinstance(store, Imports) else appending
 
 
 class AppendTarget:
@@ -82,10 +81,10 @@ class AppendTarget:
 
 
 class _Importing:
-    """PostgreSQL takes sequences over while the target holds nothing but what came from the source so far."""
+    """Takes sequences over while the target holds nothing but what came from the source so far."""
 
-    def __init__(self, store: PostgresStore, appending: AppendTarget) -> None:
-        self._importer: Importer = store.importer()
+    def __init__(self, importer: Importer, appending: AppendTarget) -> None:
+        self._importer = importer
         self._appending = appending
 
     async def finish(self) -> None:
@@ -97,7 +96,11 @@ class _Importing:
 
     async def put(self, events: Sequence[RecordedEvent], at: Standing) -> Put:
         """Raises `StoodElsewhere` where another process stored meanwhile, or a `StoreError`."""
-        if not at.keeps or events[0].sequence <= at.last or events[-1].sequence > MOST_SEQUENCE:
+        if (
+            not at.keeps
+            or events[0].sequence <= at.last
+            or events[-1].sequence > self._importer.most_sequence
+        ):
             return await self._appending.put(events, at)
         last, times_kept, rest = at.last, 0, events
         try:

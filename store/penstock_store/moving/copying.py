@@ -14,12 +14,12 @@ from dataclasses import replace
 from typing import Final
 
 from penstock_schemas import RecordedEvent
+from penstock_store._importing import StoodElsewhere
 from penstock_store.appending import MAX_BATCH
 from penstock_store.contract import EventReader, QueryOptions
 from penstock_store.moving._standing import Standing, last_event, standing
 from penstock_store.moving._targets import Put, target_of
 from penstock_store.moving.report import CopyPlan, CopyProgress, CopyReport, OnProgress
-from penstock_store.postgresql._import import StoodElsewhere
 from penstock_store.store_contract import Capability, EventStore
 from penstock_store.store_errors import InvalidSettings, NotSupported
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -13,6 +12,7 @@ import asyncpg
 
 from penstock_schemas import RecordedEvent
 from penstock_schemas.fields import EventFields, microseconds
+from penstock_store._importing import Imported, KeysTaken, StoodElsewhere
 from penstock_store.driver import DRIVER_ERRORS
 from penstock_store.errors import SinkBroken, SinkError
 from penstock_store.ingest._link import Link
@@ -21,9 +21,8 @@ from penstock_store.postgresql._failures import WRITE, store_error
 from penstock_store.postgresql.reader_settings import ReaderSettings
 from penstock_store.read_errors import StoreRefused, StoreUnavailable
 
-__all__ = ["MOST_SEQUENCE", "Imported", "Importer", "KeysTaken", "StoodElsewhere"]
+__all__ = ["Importer"]
 
-MOST_SEQUENCE: Final = 2**48 - 1  # what the marks of events in flight can hold
 _ATTEMPTS: Final = 5  # a partition that was made ready may be rolled past at once, by other writers
 _NOW: Final = datetime.max.replace(tzinfo=UTC)  # the server takes its own clock for what lies ahead
 _DEADLINE: Final = 120.0  # seconds for one batch: locks, COPY and the disk
@@ -33,24 +32,10 @@ if TYPE_CHECKING:
 _Result = TypeVar("_Result")
 
 
-class StoodElsewhere(Exception):
-    """The store's last event is not the one expected: somebody else has stored meanwhile. Look again."""
-
-
-class KeysTaken(Exception):
-    """A key or event id is stored already: only an append decides what that means."""
-
-
-@dataclass(frozen=True, slots=True)
-class Imported:
-    """What one batch came to: the first `stored` of its events are in."""
-
-    stored: int
-    times_kept: int  # of those, with the recorded_at that they had
-
-
 class Importer:
     """One connection, made on demand. Every batch is one transaction; one importer works at a time."""
+
+    most_sequence: Final = 2**48 - 1  # what the marks of events in flight can hold
 
     def __init__(self, settings: ReaderSettings) -> None:
         self._settings = settings
@@ -77,11 +62,7 @@ class Importer:
         await self._link.close()
 
     async def put(self, events: Sequence[RecordedEvent], *, after: int) -> Imported:
-        """Store the first of `events`, as many as go into one partition, above sequence `after`.
-
-        `after`: the sequence of the last event in the store, 0 where it is empty; every event's is higher, in
-        order. Raises `StoodElsewhere`, `KeysTaken`, or a `StoreError`; then nothing was stored.
-        """
+        """See `_importing.Importer.put`: as many as go into one partition."""
         rows = [encode_row(EventFields.of(event)) for event in events]
         async with self._busy:
             for _ in range(_ATTEMPTS):
