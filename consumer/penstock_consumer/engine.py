@@ -228,7 +228,7 @@ class Engine:
         while True:
             started = self._clock.monotonic()
             try:
-                await rejects.send_undecoded()
+                await rejects.send_owed()
                 result = await self._sink.write(batch.rows, reject=rejects.send_rejected)
             except SinkUnavailable as error:
                 self._health.database_up = False

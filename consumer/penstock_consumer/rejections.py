@@ -36,20 +36,24 @@ class Rejects:
         self._conflicts = conflicts
         self._metrics = metrics
         self._note_refused = refused
-        self._refused: set[tuple[int, int]] = set()
-        self._undecoded_sent = not batch.letters
-        self._sent: set[tuple[int, int]] = set()
+        self._known: set[tuple[int, int, Outcome]] = set()
+        self._owed: Sequence[DeadLetter] = batch.letters
 
-    async def send_undecoded(self) -> None:
-        """Those that never became events. Raises `DeadLettersUnavailable`."""
-        if not self._undecoded_sent:
-            await self._send(self._batch.letters)
-            self._undecoded_sent = True
+    async def send_owed(self) -> None:
+        """Those that never became events, and those that an earlier attempt could not send: before a
+        transaction is open, which holds up readers. Raises `DeadLettersUnavailable`.
+        """
+        await self._send(self._owed)
+        self._owed = ()
 
     async def send_rejected(self, rejections: Sequence[Rejection]) -> None:
-        """Those that PostgreSQL will not hold; the sink awaits this inside its transaction."""
-        new = [found for found in rejections if (found.part, found.offset) not in self._sent]
-        self._count_refused(new)
+        """Those that PostgreSQL will not hold; the sink awaits this inside its transaction. Raises
+        `DeadLettersUnavailable`, once for the same ones: then `send_owed` has to bring them first.
+        """
+        new = [found for found in rejections if (found.part, found.offset, found.outcome) not in self._known]
+        # Before anything is sent: it raises where it is hardly the records' fault.
+        if refused := sum(found.outcome is Outcome.DEAD_LETTERED for found in new):
+            self._note_refused(refused)
         self._report_conflicts(new)
         wanted = {
             (found.part, found.offset): found
@@ -57,20 +61,12 @@ class Rejects:
             if found.outcome is not Outcome.CONFLICT or self._conflicts == "dead_letter"
         }
         records = self._batch.find(wanted.keys())
-        await self._send(
-            [
-                DeadLetter(records[at], _STORING, found.reason, found.message, _class_name(found))
-                for at, found in wanted.items()
-            ]
-        )
-        self._sent.update((found.part, found.offset) for found in new)
-
-    def _count_refused(self, rejections: Sequence[Rejection]) -> None:
-        """Each once. Before anything is sent: `refused` raises where it is hardly the records' fault."""
-        found = {(one.part, one.offset) for one in rejections if one.outcome is Outcome.DEAD_LETTERED}
-        if new := found - self._refused:
-            self._refused |= new
-            self._note_refused(len(new))
+        self._owed = [
+            DeadLetter(records[at], _STORING, found.reason, found.message, _class_name(found))
+            for at, found in wanted.items()
+        ]
+        self._known.update((found.part, found.offset, found.outcome) for found in new)
+        await self.send_owed()
 
     def _report_conflicts(self, rejections: Sequence[Rejection]) -> None:
         conflicts = [found for found in rejections if found.outcome is Outcome.CONFLICT]

@@ -78,7 +78,7 @@ _flow = Engine._flow
 async def _give_up_a_batch_that_failed(self: Self, batch: PendingBatch) -> WriteResult:
     rejects = Rejects(batch, self._dead_letters, "dead_letter", self._metrics, lambda bad: None)
     try:
-        await rejects.send_undecoded()
+        await rejects.send_owed()
         result: WriteResult = await self._sink.write(batch.rows, reject=rejects.send_rejected)
     except (SinkUnavailable, DeadLettersUnavailable):
         result = WriteResult(counts=tuple({} for _ in batch.lanes), partition=None)
@@ -99,9 +99,8 @@ async def _do_not_wait_for_letters(self: Self, letters: Sequence[DeadLetter]) ->
 
 
 async def _send_letters_only_once(self: Self) -> None:
-    if not self._undecoded_sent:
-        self._undecoded_sent = True
-        await self._send(self._batch.letters)
+    owed, self._owed = self._owed, ()
+    await self._send(owed)
 
 
 def _count_no_tombstones(batch: PendingBatch, *args: Any) -> tuple[int, int | None]:
@@ -206,7 +205,7 @@ PLANTED: dict[str, Planted] = {
     "failed batch given up": (Engine, "_write", _give_up_a_batch_that_failed),
     "lost fence tried again": (Engine, "_write", _retry_a_lost_fence),
     "dead letter not awaited": (Rejects, "_send", _do_not_wait_for_letters),
-    "dead letters marked as sent before they are": (Rejects, "send_undecoded", _send_letters_only_once),
+    "dead letters marked as sent before they are": (Rejects, "send_owed", _send_letters_only_once),
     "tombstone not counted": (engine_module, "fill", _count_no_tombstones),
     "redelivered record taken": (engine_module, "fill", _take_what_was_seen),
     "registry's silence blamed on the record": (Engine, "_learn", _blame_the_record_for_the_registry),
