@@ -52,7 +52,8 @@ class Servers:
         """A topic of its own, with the events of `load` in it; without one it is empty."""
         name = f"bench-{uuid.uuid4().hex[:8]}"
         admin = AdminClient({"bootstrap.servers": self.kafka})
-        made = NewTopic(name, num_partitions=partitions, replication_factor=1, config=TopicSpec().config())
+        config = TopicSpec(partitions=partitions, replication=1, max_message_bytes=1024 * 1024).config()
+        made = NewTopic(name, num_partitions=partitions, replication_factor=1, config=config)
         admin.create_topics([made])[name].result(_DEADLINE)
         try:
             ids = self._emit(name, load) if load else set()

@@ -1,11 +1,29 @@
-"""librdkafka's settings for each client that a worker makes. They hold secrets: never log them."""
+"""librdkafka's settings for each client that a worker makes, and the errors that only others or more rights
+mend. The settings hold secrets: never log them.
+"""
 
 from logging import Logger
+
+from confluent_kafka import KafkaError
 
 from penstock_consumer.settings import KafkaValue, WorkerSettings
 from penstock_schemas.client_log import client_logger
 
-__all__ = ["client_config", "consumer_config", "dead_letter_config", "reader_config", "redrive_config"]
+__all__ = [
+    "READING_REFUSED",
+    "client_config",
+    "consumer_config",
+    "dead_letter_config",
+    "reader_config",
+    "redrive_config",
+]
+
+READING_REFUSED = frozenset({
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError._AUTHENTICATION,
+})  # fmt: skip
 
 _CONSUMER_ONLY = (
     "auto.",

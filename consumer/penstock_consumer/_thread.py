@@ -23,10 +23,6 @@ class OneThread:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    async def __call__(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Like `run`."""
-        return await self.run(function, *args, **kwargs)
-
     async def run(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """The call's result. A caller that is cancelled leaves the call to itself."""
         loop = asyncio.get_running_loop()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as KafkaPartition
 
-from penstock_consumer._kafka_config import reader_config
+from penstock_consumer._kafka_config import READING_REFUSED, reader_config
 from penstock_consumer.errors import SourceFailed, SourceUnavailable
 from penstock_consumer.interfaces import Record
 from penstock_consumer.settings import WorkerSettings
@@ -21,12 +21,6 @@ Ends = Mapping[int, tuple[int, int]]
 
 _DEADLINE = 15.0  # seconds without any progress
 _TOGETHER = 2_000  # records handed over at most
-_REFUSED = frozenset({
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-    KafkaError._AUTHENTICATION,
-})  # fmt: skip
 
 
 def watermarks(settings: WorkerSettings, topic: str) -> Ends | None:
@@ -111,17 +105,13 @@ def _sort_out(messages: Sequence[Message], left: dict[int, int], where: str, top
 
 def _open(settings: WorkerSettings) -> Consumer:
     try:
-        return Consumer(_config(settings))
+        return Consumer(dict(reader_config(settings)))
     except KafkaException as error:
         raise SourceFailed(f"librdkafka refuses the Kafka settings: {error}. Correct them") from None
 
 
-def _config(settings: WorkerSettings) -> dict[str, Any]:
-    return dict(reader_config(settings))
-
-
 def _fault(where: str, topic: str, error: KafkaError) -> SourceFailed | SourceUnavailable:
-    if error.code() in _REFUSED:
+    if error.code() in READING_REFUSED:
         return SourceFailed(
             f"Kafka refuses to let {topic} be read: {error.str()}. Grant READ and DESCRIBE on it, or correct "
             "the credentials"

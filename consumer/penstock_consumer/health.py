@@ -44,5 +44,5 @@ class WorkerHealth:
         if not self.dead_letters_up:
             return "the dead-letter topic takes no records, so batches with bad ones wait"
         if self.stopped:
-            return f"offsets were lost; waiting for an operator: {', '.join(self.stopped)}"
+            return f"waiting for an operator, the log says why: {', '.join(self.stopped)}"
         return None

@@ -98,7 +98,7 @@ class Source(Protocol):
 
     @property
     def cluster_id(self) -> str:
-        """Known once started."""
+        """Known after the first `inspect`."""
 
     async def start(self, listener: Listener) -> None:
         """Join the group."""

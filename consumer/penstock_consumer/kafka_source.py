@@ -25,7 +25,7 @@ from concurrent.futures import Future
 from functools import partial
 from time import monotonic
 from types import MappingProxyType
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, cast
 
 import structlog
 from confluent_kafka import (
@@ -39,7 +39,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
-from penstock_consumer._kafka_config import client_config, consumer_config
+from penstock_consumer._kafka_config import READING_REFUSED, client_config, consumer_config
 from penstock_consumer._thread import OneThread
 from penstock_consumer.errors import SourceFailed, SourceUnavailable
 from penstock_consumer.interfaces import Listener, PartitionState, Record, TopicPartition
@@ -47,9 +47,6 @@ from penstock_consumer.metrics import WorkerMetrics
 from penstock_consumer.settings import KafkaValue, WorkerSettings
 
 __all__ = ["KafkaSource"]
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 log = structlog.get_logger(__name__)
 
@@ -61,12 +58,6 @@ _WARN_EVERY = 30.0  # seconds between two warnings of one kind that no partition
 DAMAGED = frozenset({KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION})
 # With auto.offset.reset=error librdkafka tells of a truncation in the text only.
 _TRUNCATED = KafkaError(KafkaError._LOG_TRUNCATION).str()
-_REFUSED = frozenset({
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-    KafkaError._AUTHENTICATION,
-})  # fmt: skip
 
 
 class KafkaSource:
@@ -98,7 +89,7 @@ class KafkaSource:
         """See `Source`. Needs no broker yet: librdkafka connects by itself."""
         self._listener = listener
         self._loop = asyncio.get_running_loop()
-        await self._call(self._open)
+        await self._thread.run(self._open)
 
     def _open(self) -> None:
         try:
@@ -119,7 +110,7 @@ class KafkaSource:
 
     async def fetch(self, limit: int, wait: float, linger: float) -> Sequence[Record]:
         """See `Source`."""
-        return await self._call(self._fetch, limit, wait, linger)
+        return await self._thread.run(self._fetch, limit, wait, linger)
 
     def _fetch(self, limit: int, wait: float, linger: float) -> Sequence[Record]:
         consumer = self._open_consumer()
@@ -143,7 +134,7 @@ class KafkaSource:
             return
         code = error.code()
         self._metrics.kafka_errors.labels(error.name()).inc()
-        if code in _REFUSED or error.fatal():
+        if code in READING_REFUSED or error.fatal():
             raise SourceFailed(
                 f"Kafka refuses the worker: {error.str()}. Grant READ on the group "
                 f"{self._settings.group_id!r} and READ and DESCRIBE on {', '.join(self._settings.topics)}, "
@@ -163,7 +154,7 @@ class KafkaSource:
     async def flow(self, starts: Mapping[TopicPartition, int]) -> None:
         """See `Source`."""
         if starts:
-            await self._call(self._flow, dict(starts))
+            await self._thread.run(self._flow, dict(starts))
 
     def _flow(self, starts: Mapping[TopicPartition, int]) -> None:
         self._unassign(list(starts))
@@ -181,7 +172,7 @@ class KafkaSource:
     async def hold(self, partitions: Sequence[TopicPartition]) -> None:
         """See `Source`."""
         if partitions:
-            await self._call(self._unassign, list(partitions))
+            await self._thread.run(self._unassign, list(partitions))
 
     def _unassign(self, partitions: Sequence[TopicPartition]) -> None:
         flowing = [name for name in partitions if name in self._flowing]
@@ -248,11 +239,13 @@ class KafkaSource:
 
     async def close(self) -> None:
         """Leave the group, within a deadline: a broker that is away must not keep the process."""
-        if self._consumer is not None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_DEADLINE):
-                    await self._call(self._close)
-        self._thread.close()
+        try:
+            if self._consumer is not None:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_DEADLINE):
+                        await self._thread.run(self._close)
+        finally:
+            self._thread.close()
 
     def _close(self) -> None:
         self._publish_now(last=True)
@@ -309,9 +302,6 @@ class KafkaSource:
         if self._consumer is None:
             raise SourceFailed("the Kafka source is closed")
         return self._consumer
-
-    async def _call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        return await self._thread.run(function, *args, **kwargs)
 
 
 def _names(partitions: Sequence[KafkaPartition]) -> list[TopicPartition]:

@@ -44,10 +44,10 @@ _BROKERS_OWN = -1  # the broker's default.replication.factor, since Kafka 2.4
 class TopicSpec:
     """What a topic is made with; sizes in bytes."""
 
-    partitions: int = 6
-    replication: int | None = None
+    partitions: int
+    replication: int | None
     """None leaves it to the broker."""
-    max_message_bytes: int = 1024 * 1024
+    max_message_bytes: int
     retention_ms: int | None = None
     """None leaves it to the broker."""
 

@@ -101,7 +101,7 @@ async def run_worker(
             decoder=decoder,
             careful=careful,
             clock=SystemClock(),
-            offload=decode,
+            offload=decode.run,
             random=random,
             settings=settings,
             metrics=metrics,

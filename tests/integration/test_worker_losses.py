@@ -23,7 +23,7 @@ async def test_expired_offsets_stop_their_partition_alone_until_the_loss_is_acce
     await pipeline.ingested(40)
     await wait_for_async(lambda: bool(worker.health.stopped), 30, "the partition to stop")
     assert worker.metric("penstock_worker_partition_stopped", topic=pipeline.topic, partition="0") == 1
-    assert worker.health.ready() == f"offsets were lost; waiting for an operator: {pipeline.topic}:0"
+    assert worker.health.ready() == f"waiting for an operator, the log says why: {pipeline.topic}:0"
     await worker.stop()
     assert (await pipeline.books())["lost"] == 0
     worker = pipeline.start(accept_loss=frozenset({f"{pipeline.topic}:0"}))

@@ -1,9 +1,13 @@
 """What the engine waits out, and what it must not wait for."""
 
+import asyncio
+import threading
 from collections.abc import Sequence
 
 import pytest
+from prometheus_client import CollectorRegistry
 
+from fixtures.waiting import wait_for_async
 from fixtures.worker_fakes import Bench, FakeDecoder, at
 from penstock_consumer.errors import (
     DeadLettersUnavailable,
@@ -12,7 +16,9 @@ from penstock_consumer.errors import (
     SourceUnavailable,
 )
 from penstock_consumer.interfaces import Listener, PartitionState, TopicPartition
-from penstock_consumer.settings import BatchLimits
+from penstock_consumer.kafka_source import KafkaSource
+from penstock_consumer.metrics import WorkerMetrics
+from penstock_consumer.settings import BatchLimits, WorkerSettings
 from penstock_schemas.errors import RegistryUnavailable
 from penstock_schemas.rows import Row
 from penstock_store.errors import FenceLost, SinkBroken, TopicRecreated
@@ -190,3 +196,19 @@ async def test_what_came_after_the_claim_is_not_suspected() -> None:
     bench.source.script.extend([nothing, nothing, produce])
     await bench.run(lambda: bench.position() == 4)
     assert bench.sink.stored == ["k2", "k3"]
+
+
+async def test_a_source_ends_its_thread_also_where_its_closing_is_cut_short() -> None:
+    def threads() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if thread.name == "kafka-source"]
+
+    settings = WorkerSettings(bootstrap_servers="127.0.0.1:1", topics=("orders",), group_id="g")
+    before, bench = threads(), Bench()
+    source = KafkaSource(settings, WorkerMetrics(CollectorRegistry()))
+    await source.start(bench.engine)
+    closing = asyncio.create_task(source.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    await wait_for_async(lambda: threads() == before, what="the end of the source's thread")

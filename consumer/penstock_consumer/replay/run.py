@@ -87,7 +87,7 @@ async def run_replay(
         decoder=decoder,
         careful=careful,
         clock=clock,
-        offload=decode,
+        offload=decode.run,
         random=SystemRandom(),
         settings=settings,
         metrics=metrics,
