@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from penstock_store.file._lines import CorruptLine, index_row, trusted
+from penstock_store.file._lines import CorruptLine, head, index_row
 from penstock_store.file._segments import Block, gzip_path, members, plain_path
 
 __all__ = ["Damage", "Found", "Scan"]
@@ -58,7 +58,7 @@ class Scan:
                 self.torn = True
                 break
             try:
-                loaded = trusted(line)
+                loaded = head(line)
                 missing = self._missing(at, loaded["sequence"])
                 if missing is not None:
                     held.append(missing)

@@ -17,7 +17,7 @@ import structlog
 
 from penstock_store.appending import AppendOutcome, AppendResult, Prepared, fresh_places
 from penstock_store.file._index import Index, index_path, is_damage
-from penstock_store.file._lines import encode_line, index_row, trusted
+from penstock_store.file._lines import encode_line, head, index_row
 from penstock_store.file._recovery import catch_up
 from penstock_store.file._scan import Damage, Found
 from penstock_store.file._segments import (
@@ -191,7 +191,7 @@ class Writer:
         for left, place in zip(range(len(fresh) - 1, -1, -1), fresh, strict=True):
             self._sequence += 1
             line = encode_line(group.fields[place], self._sequence, now, left)
-            added.append(Found(at, len(line), index_row(trusted(line))))
+            added.append(Found(at, len(line), index_row(head(line))))
             lines.append(line)
             at += len(line)
         index.add(self._file, added, at)
