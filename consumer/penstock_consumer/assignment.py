@@ -126,8 +126,9 @@ class Assignment:
         claims = await self._claim_refs(refs)
         states = await self._look_again(states, claims)
         self._backoff.reset()
-        self._health.database_up = True
-        self._metrics.database_up.set(1)
+        if refs:  # else PostgreSQL was not asked
+            self._health.database_up = True
+            self._metrics.database_up.set(1)
         starts = {}
         for name in due:
             if name not in states:  # the topic is gone, or is just being made
@@ -206,12 +207,13 @@ class Assignment:
             next=start,
             fence=claim.position,
             end=state.high,
+            position=start,
             leader_epoch=claim.leader_epoch,
             suspect_below=min(start + 3 * self._settings.batch.records, state.high) if suspect else 0,
         )
         if suspect:
             log.warning("partition_suspected", partition=_name(name), offset=start, attempts=claim.attempts)
-        self._metrics.started(name, start, state.high)
+        self._metrics.started(lane)
         log.info("partition_started", partition=_name(name), offset=start, epoch=claim.epoch)
         return max(lane.resume, state.low)
 
@@ -258,7 +260,9 @@ class Assignment:
                 changed.append(name)
             else:
                 lane.end = state.high
-                self._metrics.placed(name, lane.fence if lane.fence is not None else lane.next, state.high)
+                self._metrics.placed(lane)
+        if changed:
+            log.warning("topic_changed", partitions=_names(changed))
         return changed
 
     def _count(self) -> None:

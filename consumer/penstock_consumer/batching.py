@@ -31,6 +31,8 @@ class Lane:
     """
     end: int
     """The partition's high watermark when last asked."""
+    position: int = 0
+    """The next offset to ingest, as PostgreSQL holds it; where it holds none, the first one that is read."""
     leader_epoch: int | None = None
     """Of the record before `next`, where that is known."""
     replaced: bool = False
@@ -110,6 +112,11 @@ class PendingBatch:
         """The batch goes to the writer: the next one expects what this one leaves behind."""
         for lane, part in zip(self.lanes, self.rows.parts, strict=True):
             lane.fence = part.next_offset
+
+    def committed(self) -> None:
+        """PostgreSQL holds the batch."""
+        for lane, part in zip(self.lanes, self.rows.parts, strict=True):
+            lane.position = part.next_offset
 
     def find(self, wanted: Collection[tuple[int, int]]) -> dict[tuple[int, int], Record]:
         """The original records by (part index, offset). Slow, and rare."""

@@ -171,7 +171,7 @@ class Engine:
                 if lane.replaced:
                     self.misplaced(lane.partition, truncated=True)
             self._metrics.taken(lanes.values())
-            self._metrics.buffered(self._batch.records, self._batch.nbytes)
+            self._metrics.buffered(self._in_flight, self._batch)
             if schema_id is None:
                 return
             await self._learn(schema_id, unknown)
@@ -244,8 +244,9 @@ class Engine:
 
     def _settle(self, batch: PendingBatch, result: WriteResult) -> None:
         now = self._clock.monotonic()
+        batch.committed()
         self._metrics.committed(batch, result, now=self._clock.time(), age=now - batch.opened)
-        self._metrics.buffered(self._batch.records, self._batch.nbytes)
+        self._metrics.buffered(self._batch)
         self._source.publish(
             {
                 lane.partition: part.next_offset
@@ -307,6 +308,7 @@ class Engine:
                 self._health.beat()
                 # brings nothing; a straggler is dropped, and fetched again
                 await self._source.fetch(1, _KEEP_ALIVE, 0.0)
+                await self._look_at_topics()  # an outage is when somebody looks at the lag
             self._metrics.partitions.labels("paused").set(0)
             await self._flow({partition: lane.resume for partition, lane in lanes.items()})
         finally:
@@ -386,12 +388,14 @@ class Engine:
         return lost
 
     async def _check_topics(self) -> None:
-        changed = await self._assignment.changed()
-        if changed:
-            log.warning("topic_changed", partitions=[f"{name.topic}:{name.partition}" for name in changed])
-        if changed or self._misplaced:
+        await self._look_at_topics()
+        if self._misplaced:
             self._misplaced = False
             await self._reset()
+
+    async def _look_at_topics(self) -> None:
+        if await self._assignment.changed():
+            self._misplaced = True
 
     async def _reset(self, slow: Sequence[TopicPartition] = (), delay: float = 0.0) -> None:
         """Forget all that is not committed and claim every partition again; PostgreSQL says where they
@@ -402,6 +406,7 @@ class Engine:
         if self._in_flight:
             self._breaker.take_back(self._in_flight.records)
         self._batch, self._in_flight = PendingBatch(self._clock.monotonic()), None
+        self._metrics.buffered(self._batch)
         if isinstance(fault, FenceLost):
             slow, delay = self._note_lost(fault), self._settings.fence_backoff
         self._assignment.reset(slow, delay)

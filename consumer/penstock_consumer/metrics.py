@@ -40,7 +40,6 @@ class WorkerMetrics:
         self.batch_age = _histogram(defs.WORKER_BATCH_AGE, registry)
         self.decode_seconds = _histogram(defs.WORKER_DECODE_SECONDS, registry)
         self.write_seconds = _histogram(defs.WORKER_WRITE_SECONDS, registry)
-        self.copy_seconds = _histogram(defs.WORKER_COPY_SECONDS, registry)
         self.position = _gauge(defs.WORKER_POSITION, registry)
         self.end_offset = _gauge(defs.WORKER_END_OFFSET, registry)
         self.lag = _gauge(defs.WORKER_LAG, registry)
@@ -81,13 +80,13 @@ class WorkerMetrics:
         self.event_delay.observe(max(0.0, now - batch.last.timestamp()[1] / 1000))
         for lane, counts in zip(batch.lanes, result.counts, strict=True):
             self._outcomes(lane.partition.topic, counts)
-        for lane, part in zip(batch.lanes, batch.rows.parts, strict=True):
-            self.placed(lane.partition, part.next_offset, lane.end)
+            self.placed(lane)
 
-    def buffered(self, records: int, size: int) -> None:
-        """What waits to be written."""
-        self.buffered_records.set(records)
-        self.in_flight_bytes.set(size)
+    def buffered(self, *batches: PendingBatch | None) -> None:
+        """What is not yet committed: the batch that is written, if one is, and the one that fills."""
+        held = [batch for batch in batches if batch is not None]
+        self.buffered_records.set(sum(batch.records for batch in held))
+        self.in_flight_bytes.set(sum(batch.nbytes for batch in held))
 
     def database_failed(self, sqlstate: str | None) -> None:
         """A transaction failed; 08 stands for a connection that never answered."""
@@ -101,22 +100,23 @@ class WorkerMetrics:
         if conflicts := counts.get(Outcome.CONFLICT, 0):
             self.conflicts.labels(topic).inc(conflicts)
 
-    def started(self, partition: TopicPartition, position: int, end: int) -> None:
+    def started(self, lane: Lane) -> None:
         """A partition is ours, with its counters: one that appears with its first count never rose, for
         Prometheus.
         """
+        partition = lane.partition
         for outcome in Outcome:
             self.events.labels(partition.topic, str(outcome))
         self.conflicts.labels(partition.topic)
         self.partition_stopped.labels(partition.topic, str(partition.partition)).set(0)
-        self.placed(partition, position, end)
+        self.placed(lane)
 
-    def placed(self, partition: TopicPartition, position: int, end: int) -> None:
-        """Where a partition stands: the next offset to ingest, and its end."""
-        labels = (partition.topic, str(partition.partition))
-        self.position.labels(*labels).set(position)
-        self.end_offset.labels(*labels).set(max(position, end))
-        self.lag.labels(*labels).set(max(0, end - position))
+    def placed(self, lane: Lane) -> None:
+        """Where a partition stands, and where it ends."""
+        labels = (lane.partition.topic, str(lane.partition.partition))
+        self.position.labels(*labels).set(lane.position)
+        self.end_offset.labels(*labels).set(max(lane.position, lane.end))
+        self.lag.labels(*labels).set(max(0, lane.end - lane.position))
 
     def forgotten(self, partition: TopicPartition) -> None:
         """A partition is not ours any more: its series would go stale."""

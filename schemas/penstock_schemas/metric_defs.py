@@ -58,7 +58,6 @@ __all__ = [
     "WORKER_BATCH_EVENTS",
     "WORKER_BUFFERED_RECORDS",
     "WORKER_CONFLICTS",
-    "WORKER_COPY_SECONDS",
     "WORKER_DATABASE_ERRORS",
     "WORKER_DATABASE_UP",
     "WORKER_DEAD_LETTERS",
@@ -145,7 +144,7 @@ BUILD_INFO = Metric(
 
 WORKER_RECORDS = _counter("penstock_worker_records_total", "Records taken from Kafka.", "topic")
 WORKER_RECORD_BYTES = _counter(
-    "penstock_worker_record_bytes_total", "Bytes of keys and values taken from Kafka.", "topic"
+    "penstock_worker_record_bytes_total", "Bytes of the values taken from Kafka.", "topic"
 )
 WORKER_EVENTS = _counter(
     "penstock_worker_events_total",
@@ -172,10 +171,9 @@ WORKER_BATCH_AGE = _histogram(
 )
 WORKER_DECODE_SECONDS = _histogram("penstock_worker_decode_seconds", "Time to decode one batch.", _SECONDS)
 WORKER_WRITE_SECONDS = _histogram(
-    "penstock_worker_write_seconds", "Time of one batch's transaction, BEGIN to COMMIT.", _SECONDS
-)
-WORKER_COPY_SECONDS = _histogram(
-    "penstock_worker_copy_seconds", "Time of one batch's COPY inside its transaction.", _SECONDS
+    "penstock_worker_write_seconds",
+    "Time of the attempt that committed a batch: its dead letters, connecting, the transaction.",
+    _SECONDS,
 )
 WORKER_POSITION = _gauge(
     "penstock_worker_position", "Next offset to ingest, as PostgreSQL holds it.", *_PARTITION
@@ -196,11 +194,13 @@ WORKER_EVENT_DELAY = _histogram(
     (*_SECONDS, 60.0, 300.0, 3_600.0),
 )
 WORKER_PARTITIONS = _gauge(
-    "penstock_worker_partitions", "Partitions of this worker by state: assigned, paused, stopped.", "state"
+    "penstock_worker_partitions",
+    "Partitions of this worker by state: assigned, paused (of the assigned), pending, stopped.",
+    "state",
 )
 WORKER_PARTITION_STOPPED = _gauge(
     "penstock_worker_partition_stopped",
-    "1 where a partition waits for an operator after a loss of offsets.",
+    "1 where a partition waits for an operator: offsets were lost, or its log is damaged.",
     *_PARTITION,
 )
 WORKER_LOST_OFFSETS = _counter(
@@ -252,7 +252,6 @@ WORKER = (
     WORKER_BATCH_AGE,
     WORKER_DECODE_SECONDS,
     WORKER_WRITE_SECONDS,
-    WORKER_COPY_SECONDS,
     WORKER_POSITION,
     WORKER_END_OFFSET,
     WORKER_LAG,

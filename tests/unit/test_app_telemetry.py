@@ -28,7 +28,7 @@ def test_metrics_are_those_of_the_registry() -> None:
     registry = process_registry("worker")
     counter(metric_defs.WORKER_BATCHES, registry).inc(3)
     gauge(metric_defs.WORKER_LAG, registry).labels(topic="t", partition="0").set(7)
-    histogram(metric_defs.WORKER_COPY_SECONDS, registry).observe(0.2)
+    histogram(metric_defs.WORKER_WRITE_SECONDS, registry).observe(0.2)
     with TelemetryServer(registry=registry) as server:
         status, text = _get(f"{server.url}/metrics")
     samples = {
@@ -39,7 +39,7 @@ def test_metrics_are_those_of_the_registry() -> None:
     assert status == 200
     assert samples["penstock_worker_batches_total"] == 3
     assert samples["penstock_worker_lag"] == 7
-    assert samples["penstock_worker_copy_seconds_count"] == 1
+    assert samples["penstock_worker_write_seconds_count"] == 1
     assert samples["penstock_build_info"] == 1
     assert "process_resident_memory_bytes" in samples
 
