@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from penstock_consumer.interfaces import DeadLetter, TopicPartition
 from penstock_schemas.rows import row_of
@@ -23,6 +23,12 @@ Place = tuple[str, int, int]
 """Topic id, partition, offset: names one record for ever."""
 
 
+class Audited(NamedTuple):
+    outcomes: dict[Place, Outcome]
+    lost: set[Place]
+    last: dict[tuple[str, int, str], tuple[int, int]]
+
+
 class Audit:
     """Knows the logs, the letters and every outcome; trusts nothing that the worker says."""
 
@@ -36,6 +42,15 @@ class Audit:
         self.letters: set[Place] = set()
         self.lost: set[Place] = set()
         self._last: dict[tuple[str, int, str], tuple[int, int]] = {}
+
+    def save(self) -> Audited:
+        return Audited(dict(self.outcomes), set(self.lost), dict(self._last))
+
+    def go_back(self, saved: Audited) -> None:
+        """Later commits were lost with their server: these records are to come again, and to be accounted for
+        as if they never had been.
+        """
+        self.outcomes, self.lost, self._last = saved
 
     def refused(self, batch: Batch) -> list[int]:
         """Rows that PostgreSQL does not take."""

@@ -271,7 +271,7 @@ class SimSource:
     def publish(self, positions: Mapping[TopicPartition, int]) -> None:
         if not self.process.dead:
             for where, position in positions.items():
-                if position > (self._database.position(where) or 0):
+                if position > self._database.published(where):
                     self._world.violate("nothing lost", f"{where.partition}@{position} published too early")
 
     async def close(self) -> None:

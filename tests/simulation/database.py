@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from penstock_consumer.interfaces import TopicPartition
+from penstock_store.appending import Key
 from penstock_store.errors import FenceLost, SinkUnavailable, TopicRecreated
 from penstock_store.ingest import Batch, BatchPart, Claim, Outcome, PartitionRef
 from penstock_store.ingest.decide import Decision, Fault, Known, counts, decide
-from simulation.audit import Audit
+from simulation.audit import Audit, Audited
 from simulation.records import TOPIC
 from simulation.world import Process, World
 
@@ -50,6 +51,22 @@ class Range(NamedTuple):
     last_counts: dict[Outcome, int]
 
 
+Issued = tuple[str, PartitionRef, int]
+"""Process, partition, epoch: a server that lost commits gives an epoch out again."""
+
+
+class Saved(NamedTuple):
+    """A replica's state, with what the audit holds of it."""
+
+    offsets: dict[int, Offset]
+    ranges: dict[PartitionRef, list[Range]]
+    keys: dict[tuple[str, str], bytes]
+    event_ids: set[bytes]
+    sequence: int
+    adopted: set[PartitionRef]
+    audited: Audited
+
+
 class Database:
     def __init__(self, world: World, audit: Audit) -> None:
         self._world = world
@@ -61,9 +78,14 @@ class Database:
         self.sequence = 0
         self._row_locks: dict[int, Transaction] = {}
         self._key_locks: dict[object, Transaction] = {}
-        self._issued: dict[tuple[PartitionRef, int], Process] = {}
-        self._given_up: set[tuple[PartitionRef, int]] = set()
+        self._issued: set[Issued] = set()
+        self._given_up: set[Issued] = set()
         self._adopted: set[PartitionRef] = set()
+        self._open: set[Transaction] = set()
+        self.server = 0
+        """How often another one took over."""
+        self._before: dict[int, Offset] = {}
+        """The furthest of what a lost server had said of each partition."""
 
     def position(self, where: TopicPartition, topic_id: str = "") -> int | None:
         """Of that topic alone, where its id is given."""
@@ -74,19 +96,51 @@ class Database:
         """Of the topic's namesake too, as the table's key has no topic id."""
         return self.offsets.get(ref.partition, Offset())
 
+    def published(self, where: TopicPartition) -> int:
+        """As far as a worker may say that it came: servers that are lost count too."""
+        return max(self.position(where) or 0, self._before.get(where.partition, Offset()).position or 0)
+
+    # ── another server ─────────────────────────────────────────────────────────────────────────────────────
+
+    def save(self) -> Saved:
+        return Saved(
+            {partition: replace(offset) for partition, offset in self.offsets.items()},
+            {ref: list(ranges) for ref, ranges in self.ranges.items()},
+            dict(self.keys),
+            set(self.event_ids),
+            self.sequence,
+            set(self._adopted),
+            self._audit.save(),
+        )
+
+    def go_back(self, saved: Saved) -> None:
+        """A replica takes over that has nothing later than this: epochs are given out again, too."""
+        for tx in list(self._open):
+            self.end(tx)
+        for partition, offset in self.offsets.items():
+            before = self._before.setdefault(partition, Offset())
+            before.epoch = max(before.epoch, offset.epoch)
+            before.position = max(before.position or 0, offset.position or 0)
+        self.offsets, self.ranges, self.keys, self.event_ids, self.sequence, self._adopted, audited = saved
+        self._audit.go_back(audited)
+        self.server += 1
+
     # ── transactions ───────────────────────────────────────────────────────────────────────────────────────
 
     def begin(self, process: Process, parts: Sequence[BatchPart]) -> Transaction:
         for part in parts:
-            if (part.claim.ref, part.claim.epoch) in self._given_up:
+            if (process.name, part.claim.ref, part.claim.epoch) in self._given_up:
                 self._world.violate(
                     "zombies", f"{process.name} writes {part.claim.ref.partition} after it let go"
                 )
-        return Transaction(process)
+        tx = Transaction(process)
+        self._open.add(tx)
+        return tx
 
     def end(self, tx: Transaction) -> None:
         """Committed, rolled back or put out: whoever waits goes on."""
         tx.alive = False
+        self._open.discard(tx)
         for ref in tx.refs:
             self._row_locks.pop(ref.partition, None)
         for key in tx.keys:
@@ -132,9 +186,13 @@ class Database:
             raise FenceLost(lost)
 
     def _check_cause(self, parts: Sequence[BatchPart]) -> None:
-        """While its claim holds a worker alone moves the position, so it has to know it."""
+        """While its claim holds a worker alone moves the position, so it has to know it, or learn that
+        another server has taken over since.
+        """
         for part in parts:
             offset = self.row(part.claim.ref)
+            if part.claim.epoch <= self._before.get(part.claim.ref.partition, Offset()).epoch:
+                continue
             if offset.epoch == part.claim.epoch and offset.position not in (part.expected, part.next_offset):
                 self._world.violate("fence", f"{part.expected} expected, {offset.position} is our own doing")
 
@@ -147,8 +205,10 @@ class Database:
             {index: Fault("the row is refused", "23514") for index in refused},
         )
 
-    async def copy(self, tx: Transaction, batch: Batch) -> Decision:
-        """As unique indexes do: an uncommitted twin is waited for, then looked at again."""
+    async def copy(self, tx: Transaction, batch: Batch, remembered: Mapping[Key, bytes]) -> Decision:
+        """As unique indexes do: an uncommitted twin is waited for, then looked at again. What the worker
+        remembers of stored keys it does not ask for.
+        """
         wanted = [*batch.keys, *batch.event_ids]
         while True:
             holders = [self._key_locks.get(key) for key in wanted]
@@ -159,7 +219,9 @@ class Database:
                 raise Deadlock
         if not tx.alive:
             raise SinkUnavailable("terminated by an administrator")
-        decision = decide(batch, self.known(batch))
+        known = self.known(batch)
+        known.keys.update(remembered)
+        decision = decide(batch, known)
         for index in decision.store:
             for key in (batch.keys[index], batch.event_ids[index]):
                 self._key_locks[key] = tx
@@ -272,7 +334,9 @@ class Database:
                 continue
             offset.epoch += 1
             offset.attempts += 1
-            self._issued[ref, offset.epoch] = process
+            issued = process.name, ref, offset.epoch
+            self._issued.add(issued)
+            self._given_up.discard(issued)
             self._world.note("claim", process.name, ref.partition, offset.epoch, offset.position)
             claims[ref] = Claim(
                 group_id="g",
@@ -299,8 +363,8 @@ class Database:
     def first_of_adopted(self) -> int | None:
         return 0
 
-    def give_up(self, claims: Sequence[Claim]) -> None:
-        self._given_up.update((claim.ref, claim.epoch) for claim in claims)
+    def give_up(self, process: Process, claims: Sequence[Claim]) -> None:
+        self._given_up.update((process.name, claim.ref, claim.epoch) for claim in claims)
 
     def release(self, claims: Sequence[Claim]) -> None:
         for claim in claims:
@@ -310,6 +374,8 @@ class Database:
 
     def given_up(self, process: Process, partitions: Sequence[TopicPartition]) -> None:
         """What the process claimed so far of these it may write no more."""
-        for (ref, epoch), owner in self._issued.items():
-            if owner is process and TopicPartition(TOPIC, ref.partition) in partitions:
-                self._given_up.add((ref, epoch))
+        self._given_up.update(
+            one
+            for one in self._issued
+            if one[0] == process.name and TopicPartition(TOPIC, one[1].partition) in partitions
+        )

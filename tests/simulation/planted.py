@@ -26,6 +26,7 @@ from penstock_store.errors import FenceLost, SinkUnavailable
 from penstock_store.ingest import Batch, BatchPart, WriteResult
 from penstock_store.ingest.decide import Known
 from simulation.database import Database, Offset
+from simulation.services import SimSink
 
 Self = Any  # whose method it would be
 
@@ -169,6 +170,10 @@ def _begin_adopted_anywhere(self: Self) -> int | None:
     return None
 
 
+def _remember_over_a_failover(self: Self) -> None:
+    """What the server before had stored counts as stored."""
+
+
 def _read_on_behind_damage(self: Self, partition: TopicPartition, why: str) -> None:
     """As librdkafka does."""
 
@@ -217,6 +222,7 @@ PLANTED: dict[str, Planted] = {
     "position not in the fence": (Database, "fence_holds", _epoch_alone),
     "stale epoch accepted": (Database, "fence_holds", _position_alone),
     "dedupe after COPY": (Database, "known", _look_for_no_twins),
+    "keys of a lost server remembered": (SimSink, "_forget", _remember_over_a_failover),
     "topic made anew begun anywhere": (Database, "first_of_adopted", _begin_adopted_anywhere),
     "damaged record passed over": (Engine, "unreadable", _read_on_behind_damage),
     "flood not noticed": (DeadLetterBreaker, "observe", _never_trip),

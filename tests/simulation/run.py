@@ -16,7 +16,7 @@ from penstock_consumer import assignment, breaker, engine, rejections
 from penstock_consumer.interfaces import TopicPartition
 from simulation.audit import FEWEST, Audit
 from simulation.broker import SESSION, Broker
-from simulation.database import Database
+from simulation.database import Database, Saved
 from simulation.loop import Stuck
 from simulation.records import Writer
 from simulation.workers import Slot
@@ -57,6 +57,8 @@ class Simulation:
         for log in self.broker.logs.values():
             self.writer.append(log, random.randint(0, 15))
         self._horizon = random.choice((0.5, 1.5, 4.0))
+        self._lags = 0
+        """Replicas that are to take over."""
 
     def run(self) -> Report:
         world = self.world
@@ -78,7 +80,7 @@ class Simulation:
         for _ in range(random.randint(3, 16)):
             loop.call_later(self._horizon * random.random(), self._produce)
         kinds = [self._kill, self._stop, self._evict, self._freeze, self._move, self._jump, self._outage]
-        kinds += [self._expire, self._damage, self._recreate]
+        kinds += [self._expire, self._damage, self._recreate, self._fail_over]
         kinds = random.sample(kinds, random.randint(1, len(kinds)))
         for _ in range(random.choice((0, 3, 8, 16))):
             loop.call_later(self._horizon * random.random(), random.choice(kinds))
@@ -90,7 +92,7 @@ class Simulation:
         loop.run(
             lambda: (
                 bool(world.violations)
-                or (world.calm and self.audit.done(self.database))
+                or (world.calm and not self._lags and self.audit.done(self.database))
                 or loop.time() > limit
             ),
             steps=STEPS,
@@ -196,6 +198,22 @@ class Simulation:
         self.world.note("recreate", self.broker.topic_id)
         for log in self.broker.logs.values():
             self.writer.append(log, self.world.random.randint(0, 12))
+
+    def _fail_over(self) -> None:
+        """The database is lost, and a replica goes on that lacks the last of its commits."""
+        random, loop = self.world.random, self.world.loop
+        self._lags += 1
+        lag = random.random()  # also when all is calm: most is committed then
+        loop.call_later(
+            4 * random.random(), lambda: loop.call_later(lag, self._promote, self.database.save())
+        )
+
+    def _promote(self, saved: Saved) -> None:
+        self._lags -= 1
+        self.world.note("failover", len(self.database.keys) - len(saved.keys))
+        self.database.go_back(saved)
+        for where in self.broker.logs:  # a worker learns of it with its next batch
+            self._produce(where)
 
     def _outage(self) -> None:
         what = self.world.random.choice(("database", "letters", "registry"))

@@ -11,6 +11,7 @@ from penstock_consumer.interfaces import DeadLetter
 from penstock_schemas.errors import RegistryRefused, RegistryUnavailable, UnknownSchemaId
 from penstock_store.errors import FenceLost, SinkUnavailable
 from penstock_store.ingest import Batch, Claim, PartitionRef, Rejection, WriteResult
+from penstock_store.ingest._recent_keys import RecentKeys
 from penstock_store.ingest.decide import Decision, counts
 from simulation.audit import LIMIT, Audit
 from simulation.database import Database, Deadlock, Transaction
@@ -32,6 +33,8 @@ class SimSink:
         self._process = process
         self._writing = asyncio.Lock()
         self._controlling = asyncio.Lock()
+        self._server = database.server
+        self._recent = RecentKeys()
 
     async def _step(self, what: str, tx: Transaction | None = None) -> None:
         await self._world.pause(self._process, what)
@@ -39,6 +42,10 @@ class SimSink:
             raise SinkUnavailable("terminated by an administrator")
         if self._world.hit("database") or self._world.down("database"):
             raise SinkUnavailable("PostgreSQL is away")
+
+    def _forget(self) -> None:
+        """What another server had stored this one may lack."""
+        self._recent = RecentKeys()
 
     async def claim(self, refs: Sequence[PartitionRef], /) -> Mapping[PartitionRef, Claim]:
         async with self._controlling:
@@ -50,7 +57,7 @@ class SimSink:
             return claims
 
     async def release(self, claims: Sequence[Claim], /) -> None:
-        self._database.give_up(claims)
+        self._database.give_up(self._process, claims)
         async with self._controlling:
             await self._step("release")
             self._database.release(claims)
@@ -96,13 +103,17 @@ class SimSink:
 
     async def _attempt(self, batch: Batch, reject: Reject) -> WriteResult:
         await self._step("connect")
+        if self._server != self._database.server:
+            self._server = self._database.server
+            self._forget()
         tx = self._database.begin(self._process, batch.parts)
         try:
             await self._step("begin", tx)
             await self._database.fence(tx, batch.parts)
             first = self._database.draw(len(batch))
             await self._step("copy", tx)
-            decision = await self._database.copy(tx, batch)
+            remembered = self._recent.known("p", batch.keys)
+            decision = await self._database.copy(tx, batch, remembered)
             await self._step("copied", tx)
             if decision.rejections:
                 await reject(decision.rejections)
@@ -113,10 +124,12 @@ class SimSink:
             await self._step("recover")
             if (found := self._database.committed_before(batch)) is not None:
                 return WriteResult(counts=tuple(found), partition=None, already_committed=True)
+            self._forget()
             raise
         finally:
             if not tx.limbo:
                 self._database.end(tx)
+        self._recent.stored("p", batch, decision.store)
         return WriteResult(counts=counts(batch, decision), partition="p")
 
     async def _commit(self, tx: Transaction, batch: Batch, decision: Decision, first: int) -> None:

@@ -350,3 +350,13 @@ def test_a_long_or_missing_key_is_shown_short() -> None:
 
 def test_the_double_is_a_producer() -> None:
     assert issubclass(InMemoryProducer, Producer)
+
+
+@pytest.mark.parametrize(
+    ("name", "error"), [("bad\udcff", ValueError), (b"bytes", TypeError), (None, TypeError)]
+)
+def test_a_header_name_that_kafka_cannot_take_is_refused(name: Any, error: type[Exception]) -> None:
+    with InMemoryProducer(topic="orders") as producer:
+        with pytest.raises(error, match="header"):
+            producer.emit(event(), headers={name: "x"})
+        assert not producer.events
