@@ -35,13 +35,14 @@ def _replay(seed: int) -> int:
 
 def _run(seeds: Sequence[int], workers: int) -> int:
     began, failed = time.monotonic(), list[Report]()
+    step, end = (_CHUNK, "\r") if sys.stdout.isatty() else (_CHUNK * 100, "\n")
     for done, report in enumerate(_reports(seeds, workers), 1):
         if report.violations:
             failed.append(report)
             _say(f"\nseed {report.seed}: {report.violations[0]}")
-        if done % _CHUNK == 0 or done == len(seeds):
+        if done % step == 0 or done == len(seeds):
             speed = done / (time.monotonic() - began)
-            sys.stdout.write(f"\r{done} of {len(seeds)} seeds, {speed:.0f} a second, {len(failed)} failed")
+            sys.stdout.write(f"{done} of {len(seeds)} seeds, {speed:.0f} a second, {len(failed)} failed{end}")
             sys.stdout.flush()
     _say("")
     return _verdict(failed)

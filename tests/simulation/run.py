@@ -56,7 +56,7 @@ class Simulation:
         self.broker.produce = self._produce
         for log in self.broker.logs.values():
             self.writer.append(log, random.randint(0, 15))
-        self._horizon = random.choice((0.5, 1.5, 4.0))
+        self._horizon = random.choice((3.0, 8.0, 20.0))  # shorter, and no commit comes before the calm
         self._lags = 0
         """Replicas that are to take over."""
 
