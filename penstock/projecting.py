@@ -19,7 +19,6 @@ from penstock.store_metrics import StoreCollector
 from penstock_schemas import metric_defs
 from penstock_store.errors import StoreError
 from penstock_store.projections import Projection, ProjectionRunner, statuses
-from penstock_store.read_errors import StoreUnavailable
 from penstock_store.store_contract import EventStore
 
 __all__ = ["ProjectionNotFound", "ProjectionProcess", "find_projection", "project"]
@@ -132,7 +131,7 @@ class ProjectionProcess:
                         self._position.labels(projection=status.name).set(status.sequence)
                         self._lag_events.labels(projection=status.name).set(status.lag_events)
                         self._lag_seconds.labels(projection=status.name).set(status.lag_seconds)
-            except StoreUnavailable as error:
+            except StoreError as error:
                 _log.warning("lag_unknown", cause=str(error))
             await asyncio.sleep(_LOOK)
 
