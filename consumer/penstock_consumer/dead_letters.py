@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from operator import methodcaller
 from typing import cast
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from penstock_consumer._kafka_config import dead_letter_config
+from penstock_consumer._kafka_config import dead_letter_config, fatal_cause
 from penstock_consumer._thread import OneThread
 from penstock_consumer.errors import DeadLettersRefused, DeadLettersUnavailable
 from penstock_consumer.interfaces import DeadLetter, Record
@@ -179,7 +180,13 @@ class KafkaDeadLetters:
                 self._produce(producer, letter, settled, deadline, as_reference=as_reference)
             except KafkaException as error:
                 settled(error.args[0], None)  # type: ignore[arg-type]
-        left = producer.flush(max(0.1, deadline - time.monotonic()))
+            except SystemError as error:
+                failures.append(fatal_cause(error).args[0])
+        try:
+            left = producer.flush(max(0.1, deadline - time.monotonic()))
+        except (KafkaException, SystemError) as error:  # fatal, such as an idempotent producer's lost state
+            left = len(producer)
+            failures.append(fatal_cause(error).args[0])
         if failures or left:
             self._discard(producer)
             self._refuse(failures)
@@ -229,5 +236,6 @@ class KafkaDeadLetters:
     def _discard(self, producer: Producer) -> None:
         """A failed idempotent producer may be spent: the next attempt makes another."""
         producer.purge()
-        producer.flush(1.0)
+        with suppress(KafkaException, SystemError):
+            producer.flush(1.0)
         self._producer = None

@@ -152,7 +152,12 @@ class KafkaClient:
         return delivery
 
     def make_room(self, timeout: float) -> None:
-        self._rd.poll(timeout)
+        # A fatal error is raised by whichever call meets it first; what it means for events, their reports
+        # and the next `produce` say. Raised while a delivery is called back, it is a SystemError.
+        try:
+            self._rd.poll(timeout)
+        except (KafkaException, SystemError) as error:
+            self._on_fatal(error)
 
     def buffered(self) -> int:
         return 0 if self._stopped else len(self._rd)
@@ -161,13 +166,20 @@ class KafkaClient:
         return self._emitted
 
     def flush(self, timeout: float) -> int:
-        return self._rd.flush(timeout)
+        end = time.monotonic() + timeout
+        while True:
+            try:
+                return self._rd.flush(max(0.0, end - time.monotonic()))
+            except (KafkaException, SystemError) as error:
+                self._on_fatal(error)
+            if time.monotonic() >= end:
+                return len(self._rd)
 
     def close(self) -> None:
         self._stopping.set()
         if len(self._rd):
             self._rd.purge()
-            self._rd.flush(_PURGE_DEADLINE)
+            self.flush(_PURGE_DEADLINE)
         self._thread.join(_PURGE_DEADLINE)
         self._rd.close()
         self._stopped = True
@@ -184,7 +196,7 @@ class KafkaClient:
         # A done callback may emit, and would come here again: once is enough, and the stack is finite.
         self._serving = True
         try:
-            self._rd.poll(0)
+            self.make_room(0)
         finally:
             self._serving = False
 
@@ -196,7 +208,7 @@ class KafkaClient:
             if busy:
                 self._stopping.wait(_BACK_OFF)
             else:
-                self._rd.poll(_POLL)
+                self.make_room(_POLL)
 
     def _on_error(self, error: KafkaError) -> None:
         # Client-wide news such as "all brokers down": no event is at fault, but it explains their failures.
@@ -207,6 +219,14 @@ class KafkaClient:
         if news:
             self._warned[error.code()] = now
         _log.log(WARNING if news else DEBUG, "Kafka client: %s (%s)", error.str(), error.name())
+
+    def _on_fatal(self, error: KafkaException | SystemError) -> None:
+        cause = error.__cause__ if isinstance(error, SystemError) else error
+        said = "a fatal error, which librdkafka's own log names"
+        if isinstance(cause, KafkaException):
+            said = _said(cause)
+        self._last_error = (time.monotonic(), said)
+        _log.error("Kafka client cannot go on: %s; events under way fail, close this producer", said)
 
     def _hint(self, code: int) -> str:
         """Why nothing got through, for a failure that only says that nothing did."""

@@ -139,13 +139,17 @@ class Delivery:
 
     def __call__(self, error: "KafkaError | None", message: "Message") -> None:
         """What the Kafka client calls with the broker's answer."""
-        if error is None:
-            self._offset = message.offset()  # type: ignore[assignment]
-            self._time = message.timestamp()[1]
-            self._partition = message.partition()  # last: it is what others look at
-        else:
-            self._failure = self._owner.failure(error, message)
-            self._partition = _FAILED
+        try:
+            if error is None:
+                self._offset = message.offset()  # type: ignore[assignment]
+                self._time = message.timestamp()[1]
+                self._partition = message.partition()  # last: it is what others look at
+            else:
+                self._failure = self._owner.failure(error, message)
+                self._partition = _FAILED
+        except SystemError:  # it calls with a fatal error pending, which ends the first call in here
+            self(error, message)
+            return
         if self._waiters is not None:
             self._wake()
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import tempfile
 from collections.abc import Callable, Coroutine
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -312,7 +312,10 @@ class FileMachine(Machine):
         return create_event_store("file", directory=directory, max_size=4_096, stream_chunk=3)
 
     def _append(self, events: list[Event], expected: int | None) -> None:
-        sizes = {path: path.stat().st_size for path in Path(self.directory.name).glob("events-*")}
+        sizes = {}
+        for path in Path(self.directory.name).glob("events-*.jsonl"):
+            with suppress(FileNotFoundError):  # compressed meanwhile
+                sizes[path] = path.stat().st_size
         held = len(self.model)
         super()._append(events, expected)
         if len(self.model) > held:

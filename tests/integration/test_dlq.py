@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import Producer
 
 from fixtures.consuming import Pipeline, PipelineFactory
-from fixtures.raw_headers import produce_unreadable
+from fixtures.librdkafka import fail_for_good, produce_unreadable
 from penstock_consumer.bounded import read, watermarks
 from penstock_consumer.dead_letters import PREFIX, TIMESTAMP, KafkaDeadLetters
 from penstock_consumer.dlq import (
@@ -26,7 +26,12 @@ from penstock_consumer.dlq import (
     redrive,
 )
 from penstock_consumer.dlq.actions import CAPPED, GONE
-from penstock_consumer.errors import RedriveInterrupted, SourceUnavailable, TopicMismatch
+from penstock_consumer.errors import (
+    DeadLettersUnavailable,
+    RedriveInterrupted,
+    SourceUnavailable,
+    TopicMismatch,
+)
 from penstock_consumer.interfaces import DeadLetter
 from penstock_schemas.errors import UnknownSchemaId
 from penstock_schemas.registry import AsyncSchemaSource
@@ -81,6 +86,25 @@ async def poisoned(make_pipeline: PipelineFactory, count: int = 3) -> Pipeline:
     pipeline.produce([(f"e{n}", BAD + str(n).encode()) for n in range(count)])
     await given_up(pipeline)
     return pipeline
+
+
+async def test_a_fatal_error_of_the_client_is_waited_out_with_another(make_pipeline: PipelineFactory) -> None:
+    pipeline = make_pipeline(1)
+    pipeline.make_topic(f"{pipeline.topic}.dlq", {})
+    pipeline.produce([("e0", BAD)])
+    letters = [
+        DeadLetter(record, "VALUE_CONVERTER", "wrong_magic", "no event", "DecodeError", "id of the topic")
+        for record in records_of(pipeline)
+    ]
+    sink = KafkaDeadLetters(pipeline.settings())
+    await sink.send(letters)
+    assert sink._producer is not None
+    fail_for_good(sink._producer)
+    with pytest.raises(DeadLettersUnavailable, match="did not acknowledge"):
+        await sink.send(letters)
+    await sink.send(letters)
+    await sink.close()
+    assert {letter.place.offset for letter in letters_of(pipeline)} == {0}
 
 
 async def test_what_was_unknown_is_stored_once_redriven_with_everything_it_came_with(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fixtures.consuming import PipelineFactory, event
-from fixtures.raw_headers import produce_unreadable
+from fixtures.librdkafka import produce_unreadable
 from penstock.cli.app import run
 from penstock.cli.exit_codes import ExitCode
 from penstock_consumer.bounded import read, watermarks

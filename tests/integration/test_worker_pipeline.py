@@ -7,7 +7,7 @@ from collections import defaultdict
 import pytest
 
 from fixtures.consuming import SMALL, PipelineFactory, event
-from fixtures.raw_headers import produce_unreadable
+from fixtures.librdkafka import produce_unreadable
 from fixtures.waiting import wait_for_async
 from penstock_consumer import BatchLimits
 from penstock_consumer.errors import SinkFailed

@@ -19,7 +19,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from penstock_consumer._kafka_config import redrive_config
+from penstock_consumer._kafka_config import fatal_cause, redrive_config
 from penstock_consumer.bounded import read, watermarks
 from penstock_consumer.dead_letters import is_cause, read_headers
 from penstock_consumer.dlq.letters import ATTEMPTS, MARK, REDRIVEN_FROM, Letter, Mark, State
@@ -238,7 +238,10 @@ class _Run:
                 partition=place.partition if place.partition in self._partitions else -1,
                 on_delivery=settled,
             )
-        left = producer.flush(_TRANSACTION)
+        try:
+            left = producer.flush(_TRANSACTION)
+        except SystemError as error:  # a fatal error, met while it called `settled`
+            raise fatal_cause(error) from error
         if any(error.code() == KafkaError.MSG_SIZE_TOO_LARGE for error in errors):
             return None
         if errors or left:
