@@ -193,7 +193,12 @@ async def test_an_append_behind_a_stopped_writer_ends_in_time(database: Database
             with pytest.raises(StoreUnavailable, match="call again with the same events"):
                 await store.append(event)
         assert (await store.append(event)).sequence > 0
-        assert len((await store.get_events()).events) == 2
+
+        async def both() -> bool:
+            return len((await store.get_events()).events) == 2
+
+        # the mark waits for the first attempt's transaction, which its server ends by itself
+        await wait_for_async(both, 10, "both to be read")
 
 
 async def test_a_repeat_after_a_lost_connection_stores_once(store: PostgresStore, owner: Connection) -> None:
