@@ -4,7 +4,7 @@ mend. The settings hold secrets: never log them.
 
 from logging import Logger
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError
 
 from penstock_consumer.settings import KafkaValue, WorkerSettings
 from penstock_schemas.client_log import client_logger
@@ -14,7 +14,6 @@ __all__ = [
     "client_config",
     "consumer_config",
     "dead_letter_config",
-    "fatal_cause",
     "reader_config",
     "redrive_config",
 ]
@@ -128,13 +127,3 @@ def redrive_config(settings: WorkerSettings, transactional_id: str, timeout: flo
     """The redrive's producer's. `timeout`: seconds after which the broker aborts what was left open."""
     config = dead_letter_config(settings, timeout)
     return {**config, "transactional.id": transactional_id, "transaction.timeout.ms": int(timeout * 1000)}
-
-
-def fatal_cause(error: KafkaException | SystemError) -> KafkaException:
-    """What a producer's `poll` and `flush` mean at a fatal error. They call delivery reports back with it
-    pending, as an exception, so that these end in a SystemError.
-    """
-    if isinstance(error, KafkaException):
-        return error
-    cause = error.__cause__
-    return cause if isinstance(cause, KafkaException) else KafkaException(KafkaError(KafkaError._FATAL))

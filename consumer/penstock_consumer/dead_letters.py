@@ -17,11 +17,12 @@ from typing import cast
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from penstock_consumer._kafka_config import dead_letter_config, fatal_cause
+from penstock_consumer._kafka_config import dead_letter_config
 from penstock_consumer._thread import OneThread
 from penstock_consumer.errors import DeadLettersRefused, DeadLettersUnavailable
 from penstock_consumer.interfaces import DeadLetter, Record
 from penstock_consumer.settings import WorkerSettings
+from penstock_schemas.client_errors import fatal_cause
 
 __all__ = [
     "ATTEMPTS",
@@ -178,10 +179,8 @@ class KafkaDeadLetters:
 
             try:
                 self._produce(producer, letter, settled, deadline, as_reference=as_reference)
-            except KafkaException as error:
-                settled(error.args[0], None)  # type: ignore[arg-type]
-            except SystemError as error:
-                failures.append(fatal_cause(error).args[0])
+            except (KafkaException, SystemError) as error:
+                settled(fatal_cause(error).args[0], None)  # type: ignore[arg-type]
         try:
             left = producer.flush(max(0.1, deadline - time.monotonic()))
         except (KafkaException, SystemError) as error:  # fatal, such as an idempotent producer's lost state

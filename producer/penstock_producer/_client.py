@@ -22,6 +22,7 @@ from penstock_producer.errors import (
     ProducerError,
 )
 from penstock_producer.settings import ProducerSettings
+from penstock_schemas.client_errors import fatal_cause
 from penstock_schemas.client_log import client_logger
 
 _log = getLogger("penstock_producer")
@@ -221,10 +222,7 @@ class KafkaClient:
         _log.log(WARNING if news else DEBUG, "Kafka client: %s (%s)", error.str(), error.name())
 
     def _on_fatal(self, error: KafkaException | SystemError) -> None:
-        cause = error.__cause__ if isinstance(error, SystemError) else error
-        said = "a fatal error, which librdkafka's own log names"
-        if isinstance(cause, KafkaException):
-            said = _said(cause)
+        said = _said(fatal_cause(error))
         self._last_error = (time.monotonic(), said)
         _log.error("Kafka client cannot go on: %s; events under way fail, close this producer", said)
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from penstock_consumer._kafka_config import fatal_cause, redrive_config
+from penstock_consumer._kafka_config import redrive_config
 from penstock_consumer.bounded import read, watermarks
 from penstock_consumer.dead_letters import is_cause, read_headers
 from penstock_consumer.dlq.letters import ATTEMPTS, MARK, REDRIVEN_FROM, Letter, Mark, State
@@ -27,6 +27,7 @@ from penstock_consumer.dlq.queue import DeadLetterQueue
 from penstock_consumer.dlq.selection import Selection
 from penstock_consumer.errors import RedriveInterrupted, SourceFailed, SourceUnavailable, TopicMismatch
 from penstock_consumer.interfaces import Record
+from penstock_schemas.client_errors import fatal_cause
 
 __all__ = ["CAPPED", "GONE", "TOO_LARGE", "Report", "Tell", "discard", "redrive"]
 
@@ -205,9 +206,9 @@ class _Run:
                 return False
             self._mark(producer, letters, sent, state, reason)
             producer.commit_transaction(-1)  # the rest of the transaction's time, as librdkafka advises
-        except KafkaException as error:
+        except (KafkaException, SystemError) as error:
             _abort(producer)
-            raise self._fault(error.args[0]) from error
+            raise self._fault(fatal_cause(error).args[0]) from error
         except KeyboardInterrupt:
             _abort(producer)
             raise
@@ -215,7 +216,7 @@ class _Run:
 
     def _send(self, producer: Producer, letters: Sequence[Letter]) -> dict[int, Message] | None:
         """What was acknowledged, by index; None where the broker refuses the size. Raises
-        `KafkaException`.
+        `KafkaException`, or `SystemError` at a fatal error.
         """
         sent: dict[int, Message] = {}
         errors: list[KafkaError] = []
@@ -238,10 +239,7 @@ class _Run:
                 partition=place.partition if place.partition in self._partitions else -1,
                 on_delivery=settled,
             )
-        try:
-            left = producer.flush(_TRANSACTION)
-        except SystemError as error:  # a fatal error, met while it called `settled`
-            raise fatal_cause(error) from error
+        left = producer.flush(_TRANSACTION)
         if any(error.code() == KafkaError.MSG_SIZE_TOO_LARGE for error in errors):
             return None
         if errors or left:
@@ -303,7 +301,7 @@ class _Run:
 
 def _abort(producer: Producer) -> None:
     """What stays open holds up the topic's readers until the broker's own time limit."""
-    with suppress(KafkaException):
+    with suppress(KafkaException, SystemError):
         producer.abort_transaction(1.0)
 
 
