@@ -72,8 +72,10 @@ def _outside_the_collector() -> Iterator[None]:
     """What is at hand is not walked over: else one loop or the other pays for that, by chance."""
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _bare(producer: Bare, topic: str, pairs: list[tuple[bytes, bytes | None]]) -> float:

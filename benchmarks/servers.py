@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
 
 from benchmarks.events import Load, events
 from penstock import stack
@@ -52,8 +52,7 @@ class Servers:
         """A topic of its own, with the events of `load` in it; without one it is empty."""
         name = f"bench-{uuid.uuid4().hex[:8]}"
         admin = AdminClient({"bootstrap.servers": self.kafka})
-        config = TopicSpec(partitions=partitions, replication=1, max_message_bytes=1024 * 1024).config()
-        made = NewTopic(name, num_partitions=partitions, replication_factor=1, config=config)
+        made = TopicSpec(partitions=partitions, replication=1, max_message_bytes=1024 * 1024).topic(name)
         admin.create_topics([made])[name].result(_DEADLINE)
         try:
             ids = self._emit(name, load) if load else set()

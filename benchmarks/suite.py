@@ -184,11 +184,10 @@ def _indexes(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> N
 def _emit(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> None:
     rates = _repeated("emit", plan, log, lambda: measure_emit(servers, min(plan.events, 100_000)))
     bare = rates.pop("bare")
+    found["events_per_s"]["emit_bare"] = _median(bare)
     for name, each in rates.items():
+        found["events_per_s"][name] = _median(each)
         found["ratios"][name] = _median([rate / limit for rate, limit in zip(each, bare, strict=True)])
-    found["events_per_s"] |= {name: _median(each) for name, each in rates.items()} | {
-        "emit_bare": _median(bare)
-    }
 
 
 def _latency(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> None:

@@ -56,9 +56,8 @@ log = structlog.get_logger(__name__)
 
 _KEEP_ALIVE = 0.25  # seconds of one poll while partitions are held: bounds how late they flow again
 _DRAIN_SHARE = 0.75  # of the grace period; the rest is for claims and the group
-_CAREFULLY = (
-    2  # records at a time, where one may take two processes 10 s: the loop goes round within a minute
-)
+# Records at a time, where one may take two processes 10 s each: the loop goes round within a minute.
+_CAREFULLY = 2
 _CANCEL = 5.0  # seconds for a cancelled write to let go; if it does not, the fence answers for it
 
 

@@ -60,6 +60,10 @@ class TopicSpec:
         }
         return config if self.retention_ms is None else {**config, "retention.ms": str(self.retention_ms)}
 
+    def topic(self, name: str) -> NewTopic:
+        """What to ask the broker for."""
+        return NewTopic(name, self.partitions, self.replication or _BROKERS_OWN, config=self.config())
+
     def dead_letters(self) -> TopicSpec:
         """Of the dead-letter topic: one partition, larger records, kept for ever."""
         return TopicSpec(
@@ -196,10 +200,7 @@ async def _configs(admin: AdminClient, names: Sequence[str]) -> dict[str, dict[s
 async def _create(admin: AdminClient, specs: Mapping[str, TopicSpec]) -> None:
     if not specs:
         return
-    new = [
-        NewTopic(name, spec.partitions, spec.replication or _BROKERS_OWN, config=spec.config())
-        for name, spec in specs.items()
-    ]
+    new = [spec.topic(name) for name, spec in specs.items()]
     for name, future in admin.create_topics(new, request_timeout=_DEADLINE).items():
         try:
             await _answer(future)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from penstock_store.errors import StoreError
 
-__all__ = ["CircuitOpen", "InvalidQuery", "ReadError", "StoreRefused", "StoreUnavailable"]
+__all__ = ["CLOSED", "CircuitOpen", "InvalidQuery", "ReadError", "StoreRefused", "StoreUnavailable"]
+
+CLOSED: Final = "This event store was closed. Make another one to go on."
 
 
 class ReadError(StoreError):

@@ -22,8 +22,7 @@ from penstock_store.contract import QueryOptions
 from penstock_store.file._index import VERSION, connect, index_path
 from penstock_store.file._lines import CorruptLine, read_event
 from penstock_store.file._segments import Block, Lines, gzip_path, plain_path
-from penstock_store.file.settings import CLOSED
-from penstock_store.read_errors import StoreUnavailable
+from penstock_store.read_errors import CLOSED, StoreUnavailable
 from penstock_store.store_errors import CorruptedEvents
 
 __all__ = ["Chunk", "Reader"]

@@ -28,8 +28,8 @@ from penstock_store.file._segments import (
     segment_names,
     sync_directory,
 )
-from penstock_store.file.settings import CLOSED, FileSettings
-from penstock_store.read_errors import StoreUnavailable
+from penstock_store.file.settings import FileSettings
+from penstock_store.read_errors import CLOSED, StoreUnavailable
 from penstock_store.store_errors import AppendError, StoreLocked
 
 __all__ = ["Writer"]
@@ -132,7 +132,10 @@ class Writer:
         if self._closed:
             raise StoreUnavailable(CLOSED)
         if self._broken is not None:
-            raise StoreUnavailable(f"{self._broken}. Close this store and open it again")
+            raise self._unusable()
+
+    def _unusable(self) -> StoreUnavailable:
+        return StoreUnavailable(f"{self._broken}. Close this store and open it again")
 
     def rebuild(self) -> int:
         """Make the index again from the lines; the number of events.
@@ -147,7 +150,7 @@ class Writer:
                 return int(self._index.sql.execute("SELECT count(*) FROM events").fetchone()[0])
             except (OSError, sqlite3.Error) as error:
                 self._broken = f"making the index of {self._directory} again failed: {error}"
-                raise StoreUnavailable(f"{self._broken}. Close this store and open it again") from error
+                raise self._unusable() from error
 
     def commit(self, groups: Sequence[Prepared]) -> list[Settled]:
         """Decide each group in turn, write all that is new at once, fsync, then answer.
@@ -168,7 +171,7 @@ class Writer:
                 self._index.sql.execute("COMMIT")
             except (OSError, sqlite3.Error) as error:
                 self._fail(error)
-                raise StoreUnavailable(f"{self._broken}. Close this store and open it again") from error
+                raise self._unusable() from error
             except BaseException:
                 with suppress(sqlite3.Error):
                     self._index.sql.execute("ROLLBACK")

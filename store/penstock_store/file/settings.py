@@ -10,9 +10,7 @@ from typing import Final
 
 from penstock_store.store_errors import InvalidSettings
 
-__all__ = ["CLOSED", "FileSettings"]
-
-CLOSED: Final = "This event store was closed. Make another one to go on."
+__all__ = ["FileSettings"]
 
 _LEAST_SIZE: Final = 4_096
 _DAY: Final = 86_400.0

@@ -26,8 +26,8 @@ from penstock_store.file._commits import Commits
 from penstock_store.file._reading import Reader
 from penstock_store.file._snapshots import read_snapshot, write_snapshot
 from penstock_store.file._writer import Writer
-from penstock_store.file.settings import CLOSED, FileSettings
-from penstock_store.read_errors import StoreUnavailable
+from penstock_store.file.settings import FileSettings
+from penstock_store.read_errors import CLOSED, StoreUnavailable
 from penstock_store.store_contract import Capability, Health, Snapshot, StoreMetrics
 from penstock_store.store_errors import NotSupported
 
@@ -84,9 +84,8 @@ class FileEventStore(LocalReads, Consuming):
         if self._opening is None or self._opening.done():  # it failed
             self._opening = asyncio.create_task(self._open(), name="penstock-file-open")
             self._opening.add_done_callback(lambda task: task.cancelled() or task.exception())
-        await asyncio.shield(
-            self._opening
-        )  # threads go on: what they open is not lost where a caller gives up
+        # Threads go on: what they open is not lost where a caller gives up.
+        await asyncio.shield(self._opening)
 
     async def _open(self) -> None:
         try:

@@ -14,7 +14,7 @@ from kurrentdbclient.exceptions import NotFoundError, WrongCurrentVersionError
 from penstock_store.kurrentdb._failures import CLIENT_ERRORS, store_error
 from penstock_store.kurrentdb._plan import Filter
 from penstock_store.kurrentdb.settings import KurrentSettings
-from penstock_store.read_errors import StoreUnavailable
+from penstock_store.read_errors import CLOSED, StoreUnavailable
 from penstock_store.store_errors import InvalidSettings
 
 __all__ = ["KurrentClient", "RevisionMoved"]
@@ -122,7 +122,7 @@ class KurrentClient:
     @asynccontextmanager
     async def _call(self) -> AsyncIterator[float]:
         if self._closed:
-            raise StoreUnavailable("This event store was closed. Make another one to go on.")
+            raise StoreUnavailable(CLOSED)
         seconds = self._settings.call_timeout
         try:
             async with asyncio.timeout(seconds):

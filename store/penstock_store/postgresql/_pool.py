@@ -16,7 +16,7 @@ from penstock_store.dsn import redact_dsn
 from penstock_store.errors import StoreError
 from penstock_store.postgresql._failures import READ, LostConnection, Unreachable, Use, store_error
 from penstock_store.postgresql.reader_settings import ReaderSettings
-from penstock_store.read_errors import CircuitOpen, StoreUnavailable
+from penstock_store.read_errors import CLOSED, CircuitOpen, StoreUnavailable
 
 __all__ = ["Pool"]
 
@@ -95,12 +95,13 @@ class Pool:
                 try:
                     return await self._fetch_once(call, text, values)
                 except StoreUnavailable as error:
-                    if not left or not isinstance(error, LostConnection) or (call.sent and not repeatable):
-                        if not self._in_doubt(error, call):
-                            raise
+                    if left and isinstance(error, LostConnection) and (repeatable or not call.sent):
+                        _log.debug("statement_is_tried_again", cause=str(error), in_seconds=pause)
+                    elif self._in_doubt(error, call):
                         said = f"{error}{self._use.in_doubt}"
                         raise StoreUnavailable(said, sqlstate=error.sqlstate) from error
-                    _log.debug("statement_is_tried_again", cause=str(error), in_seconds=pause)
+                    else:
+                        raise
                 await asyncio.sleep(pause)
                 pause *= 4
 
@@ -164,7 +165,7 @@ class Pool:
     async def _opened(self) -> Any:
         async with self._opening:
             if self._closed:
-                raise StoreUnavailable("This event store was closed. Open another one to go on.")
+                raise StoreUnavailable(CLOSED)
             if self._pool is None:
                 self._pool = await asyncpg.create_pool(
                     **self._settings.connection_options(),
