@@ -10,7 +10,7 @@ from penstock_consumer.errors import RecordEndsProcess
 from penstock_consumer.interfaces import DeadLetter, Record, RecordDecoder, TopicPartition
 from penstock_schemas.errors import DecodeError, SchemaNotLoaded
 from penstock_schemas.rows import Row
-from penstock_store.ingest import Batch, BatchPart, Claim
+from penstock_store.ingest import Batch, BatchPart, Claim, PartitionRef
 
 __all__ = ["Lane", "PendingBatch", "fill"]
 
@@ -118,14 +118,36 @@ class PendingBatch:
         for lane, part in zip(self.lanes, self.rows.parts, strict=True):
             lane.position = part.next_offset
 
+    def count_from(self, offsets: Mapping[PartitionRef, int]) -> tuple[int, int]:
+        """How many records, and how many letters of them, stand at these offsets or above: all of them,
+        unless some were read before.
+        """
+        starts = [offsets.get(lane.claim.ref, 0) for lane in self.lanes]
+        parts = self.rows.parts
+        if all(part.first_offset >= start for part, start in zip(parts, starts, strict=True)):
+            return self.records, len(self.letters)
+        records = {
+            (index, record.offset())
+            for chunk in self._chunks
+            for record in chunk
+            if (index := self._part_index(record)) >= 0
+            and max(starts[index], parts[index].first_offset) <= record.offset() < parts[index].next_offset
+        }
+        letters = [(self._part_index(letter.record), letter.record.offset()) for letter in self.letters]
+        return len(records), len(records.intersection(letters))
+
+    def _part_index(self, record: Record) -> int:
+        """-1 where nothing of its partition was taken."""
+        return self._parts.get(TopicPartition(record.topic(), record.partition()), -1)
+
     def find(self, wanted: Collection[tuple[int, int]]) -> dict[tuple[int, int], Record]:
         """The original records by (part index, offset). Slow, and rare."""
         found: dict[tuple[int, int], Record] = {}
         for chunk in self._chunks:
             for record in chunk:
-                part = self._parts.get(TopicPartition(record.topic(), record.partition()), -1)
-                if (part, record.offset()) in wanted:
-                    found[part, record.offset()] = record
+                place = self._part_index(record), record.offset()
+                if place in wanted:
+                    found[place] = record
         return found
 
 

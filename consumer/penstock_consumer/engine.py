@@ -29,7 +29,7 @@ from penstock_consumer.assignment import Assignment
 from penstock_consumer.backoff import Backoff
 from penstock_consumer.batching import PendingBatch, fill
 from penstock_consumer.breaker import DeadLetterBreaker
-from penstock_consumer.errors import DeadLettersUnavailable, PoisonFlood, SinkFailed, SourceUnavailable
+from penstock_consumer.errors import DeadLettersUnavailable, SinkFailed, SourceUnavailable
 from penstock_consumer.health import WorkerHealth
 from penstock_consumer.interfaces import (
     Clock,
@@ -216,13 +216,9 @@ class Engine:
     async def _write(self, batch: PendingBatch) -> WriteResult:
         """One batch, tried until PostgreSQL and the dead-letter topic take it or the fence refuses it."""
         backoff = Backoff(self._random)
-        self._watch_for_flood(batch.records, len(batch.letters))
+        self._breaker.begin(batch)
         rejects = Rejects(
-            batch,
-            self._dead_letters,
-            self._settings.conflicts,
-            self._metrics,
-            lambda bad: self._watch_for_flood(0, bad),
+            batch, self._dead_letters, self._settings.conflicts, self._metrics, self._breaker.refused
         )
         while True:
             started = self._clock.monotonic()
@@ -402,8 +398,6 @@ class Engine:
         """
         fault = self._writers_fault()
         await self._stop_writer()
-        if self._in_flight:
-            self._breaker.take_back(self._in_flight.records)
         self._batch, self._in_flight = PendingBatch(self._clock.monotonic()), None
         self._metrics.buffered(self._batch)
         if isinstance(fault, FenceLost):
@@ -434,13 +428,3 @@ class Engine:
     async def _stop_writer(self) -> None:
         self._writer.cancel()
         await asyncio.wait({self._writer}, timeout=_CANCEL)
-
-    def _watch_for_flood(self, records: int, bad: int) -> None:
-        if self._breaker.observe(records, bad):
-            raise PoisonFlood(
-                f"{self._breaker.bad} of the last {self._breaker.records} records could not be decoded, or "
-                "were refused by PostgreSQL; the worker stops rather than move the topic into the "
-                "dead-letter topic. Find out what changed (producer, schema registry, constraints on "
-                "penstock.events); `--dead-letter-share 1` (in code dead_letter_share=1) lets "
-                "them through all the same, but no batch of which PostgreSQL refuses most rows"
-            )

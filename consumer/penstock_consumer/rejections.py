@@ -2,7 +2,7 @@
 tried.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -11,7 +11,7 @@ import structlog
 from penstock_consumer.batching import PendingBatch
 from penstock_consumer.interfaces import DeadLetter, DeadLetterSink, TopicPartition
 from penstock_consumer.metrics import WorkerMetrics
-from penstock_store.ingest import Outcome, Rejection
+from penstock_store.ingest import Outcome, PartitionRef, Rejection
 
 __all__ = ["Rejects"]
 
@@ -29,7 +29,7 @@ class Rejects:
         dead_letters: DeadLetterSink,
         conflicts: Literal["dead_letter", "report"],
         metrics: WorkerMetrics,
-        refused: Callable[[int], None],
+        refused: Callable[[Iterable[tuple[PartitionRef, int]]], None],
     ) -> None:
         self._batch = batch
         self._dead_letters = dead_letters
@@ -52,8 +52,12 @@ class Rejects:
         """
         new = [found for found in rejections if (found.part, found.offset, found.outcome) not in self._known]
         # Before anything is sent: it raises where it is hardly the records' fault.
-        if refused := sum(found.outcome is Outcome.DEAD_LETTERED for found in new):
-            self._note_refused(refused)
+        parts = self._batch.rows.parts
+        self._note_refused(
+            (parts[found.part].claim.ref, found.offset)
+            for found in new
+            if found.outcome is Outcome.DEAD_LETTERED
+        )
         self._report_conflicts(new)
         wanted = {
             (found.part, found.offset): found

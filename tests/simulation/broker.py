@@ -143,7 +143,8 @@ class SimSource:
         if found and linger and len(found) < limit and self._world.random.random() < 0.2:
             await asyncio.sleep(linger)
             found += self._take(limit - len(found))
-        await self._world.pause(self.process, f"fetched {[(r.where.partition, r.number) for r in found]}")
+        self._world.note(self.process.name, "fetched", [(one.where.partition, one.number) for one in found])
+        await self._world.pause(self.process, "hand over")
         self._polled = self._world.loop.time()
         return found
 

@@ -77,7 +77,7 @@ _flow = Engine._flow
 
 
 async def _give_up_a_batch_that_failed(self: Self, batch: PendingBatch) -> WriteResult:
-    rejects = Rejects(batch, self._dead_letters, "dead_letter", self._metrics, lambda bad: None)
+    rejects = Rejects(batch, self._dead_letters, "dead_letter", self._metrics, lambda refused: None)
     try:
         await rejects.send_owed()
         result: WriteResult = await self._sink.write(batch.rows, reject=rejects.send_rejected)
@@ -178,8 +178,8 @@ def _read_on_behind_damage(self: Self, partition: TopicPartition, why: str) -> N
     """As librdkafka does."""
 
 
-def _never_trip(self: Self, records: int, bad: int) -> bool:
-    return False
+def _never_trip(self: Self, records: int, bad: int) -> None:
+    """Nothing is a flood."""
 
 
 def _dead_letter_conflicts_all_the_same(self: Self, *args: Any) -> None:
@@ -225,7 +225,7 @@ PLANTED: dict[str, Planted] = {
     "keys of a lost server remembered": (SimSink, "_forget", _remember_over_a_failover),
     "topic made anew begun anywhere": (Database, "first_of_adopted", _begin_adopted_anywhere),
     "damaged record passed over": (Engine, "unreadable", _read_on_behind_damage),
-    "flood not noticed": (DeadLetterBreaker, "observe", _never_trip),
+    "flood not noticed": (DeadLetterBreaker, "_observe", _never_trip),
     "conflict dead-lettered against the policy": (Rejects, "__init__", _dead_letter_conflicts_all_the_same),
     "suspects decoded like all others": (engine_module, "fill", _decode_carelessly),
 }

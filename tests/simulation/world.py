@@ -105,7 +105,8 @@ class World:
         """Every call to the outside passes here, at least twice: on its way and with its answer."""
         if process.dead:
             raise Killed
-        self.note(process.name, what)
+        if self.keep_trace:
+            self.note(process.name, what)
         kind = self.random.random()
         if self.hit("slow"):
             await asyncio.sleep(3 * self.random.random())
