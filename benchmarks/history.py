@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import asyncpg
 
+_DEADLINE = 1_800.0  # seconds: ten million rows take minutes
 _FILL = """
 INSERT INTO penstock.{leaf} (sequence, recorded_at, event_id, event_type, occurred_at, actor_type, actor_id,
     entity_id, tenant_id, correlation_id, causation_id, schema_version, idempotency_key, content_hash,
@@ -22,12 +23,23 @@ FROM generate_series($1::bigint, $2::bigint) AS n,
 """
 
 
-def past(
-    partitions: int, rows: int, *, random_keys: bool = False
-) -> Callable[[asyncpg.Connection], Awaitable[None]]:
+Past = Callable[[asyncpg.Connection], Awaitable[None]]
+"""What makes a history in a new store."""
+
+
+async def fill(url: str, past: Past) -> None:
+    """Give the store at `url`, its owner's, that past."""
+    connection = await asyncpg.connect(url, timeout=10, command_timeout=_DEADLINE)
+    try:
+        await past(connection)
+    finally:
+        await connection.close(timeout=10)
+
+
+def past(partitions: int, rows: int, *, random_keys: bool = False) -> Past:
     """What fills `partitions` closed partitions, the last of them an hour ago, with `rows` rows each."""
 
-    async def fill(connection: asyncpg.Connection) -> None:
+    async def make(connection: asyncpg.Connection) -> None:
         await connection.execute("UPDATE penstock.settings SET partition_interval = interval '1 hour'")
         hours = await connection.fetch(
             "SELECT date_trunc('hour', clock_timestamp()) - make_interval(hours => h) AS hour"
@@ -50,13 +62,13 @@ def past(
             await connection.execute("SELECT penstock.validate_partition($1)", leaf)
         await _settled(connection)
 
-    return fill
+    return make
 
 
-def unpartitioned(rows: int, *, random_keys: bool = False) -> Callable[[asyncpg.Connection], Awaitable[None]]:
+def unpartitioned(rows: int, *, random_keys: bool = False) -> Past:
     """What fills the current partition, which will hold all there is: one table, however much history."""
 
-    async def fill(connection: asyncpg.Connection) -> None:
+    async def make(connection: asyncpg.Connection) -> None:
         await connection.execute("SELECT penstock.ensure_partitions(1), penstock.roll()")
         leaf, lower = await connection.fetchrow(
             "SELECT name, lower FROM penstock.partitions WHERE state = 'current'"
@@ -65,7 +77,7 @@ def unpartitioned(rows: int, *, random_keys: bool = False) -> Callable[[asyncpg.
         await connection.execute("SELECT setval('penstock.event_sequence', $1)", rows)
         await _settled(connection)
 
-    return fill
+    return make
 
 
 async def _settled(connection: asyncpg.Connection) -> None:

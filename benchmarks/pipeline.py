@@ -10,17 +10,18 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 
+from benchmarks.history import Past, fill
 from benchmarks.servers import Servers, Topic
 
-__all__ = ["Case", "Round", "cpu_seconds", "measure_round", "peak_mib", "wal_bytes"]
+__all__ = ["Case", "Round", "cpu_seconds", "measure_round", "peak_mib", "prepared", "wal_bytes"]
 
 _DEADLINE = 900.0
 _LAST = "SELECT last_value FROM penstock.event_sequence"
@@ -36,8 +37,13 @@ class Case:
     """As many sessions share the limit's COPY."""
     arguments: tuple[str, ...] = ()
     """For `penstock worker`; none: without a metrics endpoint."""
-    before: Callable[[asyncpg.Connection], Awaitable[None]] | None = None
+    before: Past | None = None
     """What is done to the new database first."""
+
+    @property
+    def origin(self) -> Case:
+        """The same for cases that begin with equal databases."""
+        return Case(indexes=self.indexes, before=self.before)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,17 +67,24 @@ class Round:
         return self.worker_rate / self.limit_rate
 
 
-def measure_round(servers: Servers, topic: Topic, case: Case) -> Round:
-    """Workers from an empty store, then the limit with the rows they stored."""
+@contextmanager
+def prepared(servers: Servers, case: Case) -> Iterator[str]:
+    """A database as the case has it at first: to be copied for each round."""
     with servers.database(case.indexes) as name:
+        if case.before:
+            asyncio.run(fill(servers.admin(name), case.before))
+        yield name
+
+
+def measure_round(servers: Servers, topic: Topic, case: Case, *, like: str) -> Round:
+    """Workers, with a copy of the database `like`, then the limit with the rows they stored."""
+    with servers.database(case.indexes, like=like) as name:
         return asyncio.run(_measure(servers, topic, case, name))
 
 
 async def _measure(servers: Servers, topic: Topic, case: Case, name: str) -> Round:
     connection = await asyncpg.connect(servers.admin(name), timeout=10, command_timeout=_DEADLINE)
     try:
-        if case.before:
-            await case.before(connection)
         # It exists by then, as on any day but the first; and the limit needs its rows alone.
         await connection.execute("SELECT penstock.ensure_partitions(1), penstock.roll()")
         # Where the history is not partitioned, it lies in the worker's own partition.

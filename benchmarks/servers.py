@@ -72,16 +72,19 @@ class Servers:
         return ids
 
     @contextmanager
-    def database(self, indexes: str) -> Iterator[str]:
-        """A migrated database whose partitions get the index set `indexes`; yields its name."""
+    def database(self, indexes: str, *, like: str | None = None) -> Iterator[str]:
+        """A migrated database whose partitions get the index set `indexes`, or a copy of the database `like`;
+        yields its name.
+        """
         name = f"bench_{uuid.uuid4().hex[:12]}"
-        owner = urlsplit(self.owner_url).username
-        _execute(_of(self.admin_url, "postgres"), f"CREATE DATABASE {name} OWNER {owner}")
+        make = f"CREATE DATABASE {name} OWNER {urlsplit(self.owner_url).username}"
+        copied = f" TEMPLATE {like} STRATEGY file_copy" if like else ""
+        _execute(_of(self.admin_url, "postgres"), make + copied)
         try:
-            migrations.upgrade(_of(self.owner_url, name))
-            _execute(
-                _of(self.owner_url, name), f"UPDATE penstock.settings SET leaf_indexes = '{{{indexes}}}'"
-            )
+            if not like:
+                migrations.upgrade(_of(self.owner_url, name))
+                chosen = f"UPDATE penstock.settings SET leaf_indexes = '{{{indexes}}}'"
+                _execute(_of(self.owner_url, name), chosen)
             yield name
         finally:
             _execute(_of(self.admin_url, "postgres"), f"DROP DATABASE {name} WITH (FORCE)")

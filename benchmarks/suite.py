@@ -14,11 +14,11 @@ from typing import Any
 
 from benchmarks.alternatives import measure_alternatives
 from benchmarks.events import Load
-from benchmarks.history import past, unpartitioned
+from benchmarks.history import fill, past, unpartitioned
 from benchmarks.indexing import measure_indexes
 from benchmarks.latency import measure_latency
 from benchmarks.parts import measure_parts
-from benchmarks.pipeline import Case, Round, measure_round
+from benchmarks.pipeline import Case, Round, measure_round, prepared
 from benchmarks.producing import measure_emit
 from benchmarks.queries import run as measure_queries
 from benchmarks.reading import measure_stream
@@ -161,7 +161,9 @@ def _growth(
             whole = unpartitioned(rows, random_keys=random_keys)
             cases[f"{name}_{millions}m"] = (topic, Case(before=split))
             cases[f"{name}_unpartitioned_{millions}m"] = (topic, Case(before=whole))
-        rounds = _rounds(servers, replace(plan, rounds=1), log, cases)
+        rounds = {}
+        for case, each in cases.items():  # one such history at a time on the disk
+            rounds |= _rounds(servers, replace(plan, rounds=1), log, {case: each})
     _keep(found, rounds)
     for case in (name, f"{name}_unpartitioned"):
         found["ratios"][case] = _beside(rounds[f"{case}_10m"], rounds[f"{case}_1m"])
@@ -200,19 +202,11 @@ def _latency(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> N
 
 def _stream(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> None:
     with servers.database("full") as name:
-        asyncio.run(_prepare(servers.admin(name), past(6, plan.events // 6)))
+        asyncio.run(fill(servers.admin(name), past(6, plan.events // 6)))
         taken = asyncio.run(measure_stream(servers.admin(name), plan.rounds))
     log(f"stream: {_said(taken)}")
     found["ratios"]["stream"] = taken["ratio"]
     found["events_per_s"] |= {"stream": taken["stream"], "cursor": taken["cursor"]}
-
-
-async def _prepare(url: str, before: Any) -> None:
-    import asyncpg
-
-    connection = await asyncpg.connect(url, timeout=10, command_timeout=900)
-    await before(connection)
-    await connection.close(timeout=10)
 
 
 def _queries(servers: Servers, plan: Plan, log: Log, found: dict[str, Any], *, millions: int = 1) -> None:
@@ -224,7 +218,8 @@ def _alternatives(servers: Servers, plan: Plan, log: Log, found: dict[str, Any])
     count = min(plan.events, 50_000)
     with servers.topic(Load(count=count)) as topic:
         for indexes in ("full", "lean"):
-            limit = measure_round(servers, topic, Case(indexes=indexes)).limit_rate
+            with prepared(servers, case := Case(indexes=indexes)) as store:
+                limit = measure_round(servers, topic, case, like=store).limit_rate
             rates = measure_alternatives(servers, count, indexes)
             log(f"alternatives, {indexes}: {_said(rates)}")
             found["ratios"] |= {f"{name}_{indexes}": round(rate / limit, 3) for name, rate in rates.items()}
@@ -247,19 +242,25 @@ def _rounds(
     servers: Servers, plan: Plan, log: Log, cases: dict[str, tuple[Topic, Case]]
 ) -> dict[str, list[Round]]:
     rounds: dict[str, list[Round]] = {name: [] for name in cases}
-    for number in range(1, plan.rounds + 1):
-        for name, (topic, case) in cases.items():
-            try:
-                taken = measure_round(servers, topic, case)
-            except RuntimeError as error:  # the machine stood still, a worker left its group: no figure
-                log(f"{name} {number}/{plan.rounds}: {error}; once more")
-                taken = measure_round(servers, topic, case)
-            rounds[name].append(taken)
-            log(
-                f"{name} {number}/{plan.rounds}: {taken.worker_rate:,.0f}/s, limit {taken.limit_rate:,.0f}/s,"
-                f" ratio {taken.ratio:.2f}, worker CPU {taken.worker_cpu:.1f} s per million,"
-                f" {taken.worker_memory:.0f} MiB"
-            )
+    with ExitStack() as made:
+        stores: dict[Case, str] = {}  # what they begin with is made once, and copied
+        for _, case in cases.values():
+            if case.origin not in stores:
+                stores[case.origin] = made.enter_context(prepared(servers, case))
+        for number in range(1, plan.rounds + 1):
+            for name, (topic, case) in cases.items():
+                measure = partial(measure_round, servers, topic, case, like=stores[case.origin])
+                try:
+                    taken = measure()
+                except RuntimeError as error:  # the machine stood still, a worker left its group: no figure
+                    log(f"{name} {number}/{plan.rounds}: {error}; once more")
+                    taken = measure()
+                rounds[name].append(taken)
+                log(
+                    f"{name} {number}/{plan.rounds}: {taken.worker_rate:,.0f}/s,"
+                    f" limit {taken.limit_rate:,.0f}/s, ratio {taken.ratio:.2f},"
+                    f" worker CPU {taken.worker_cpu:.1f} s per million, {taken.worker_memory:.0f} MiB"
+                )
     return rounds
 
 
