@@ -8,8 +8,8 @@ from penstock_schemas.event import Event
 
 __all__ = ["EventFields", "microseconds"]
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
 
 
 class EventFields(NamedTuple):
@@ -61,4 +61,4 @@ class EventFields(NamedTuple):
 
 def microseconds(time: datetime) -> int:
     """Microseconds since the Unix epoch, exactly (no float on the way)."""
-    return (time - _EPOCH) // _MICROSECOND
+    return (time - EPOCH) // MICROSECOND
