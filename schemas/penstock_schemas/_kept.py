@@ -12,7 +12,7 @@ V = TypeVar("V")
 class Kept(dict[K, V]):
     """`kept[value]` is `make(value)`, made once until `limit` others were: at that it begins anew.
 
-    For half the price of `lru_cache`, which is called. May be shared by threads.
+    Cheaper than `lru_cache`, which has to be called. May be shared by threads.
     """
 
     def __init__(self, make: Callable[[K], V], limit: int = 4096) -> None:

@@ -1,6 +1,6 @@
 """What a decoded record is: the event's fields in wire units, in the order in which the store copies them."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import NamedTuple, Self
 
 from penstock_schemas._text import known_good_json
@@ -9,7 +9,6 @@ from penstock_schemas.event import Event
 __all__ = ["EventFields", "microseconds"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
 
 
 class EventFields(NamedTuple):
@@ -61,4 +60,5 @@ class EventFields(NamedTuple):
 
 def microseconds(time: datetime) -> int:
     """Microseconds since the Unix epoch, exactly (no float on the way)."""
-    return (time - EPOCH) // MICROSECOND
+    since = time - EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
