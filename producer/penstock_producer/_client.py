@@ -12,7 +12,6 @@ from confluent_kafka import Producer as RdProducer
 
 from penstock_producer._headers import Headers
 from penstock_producer.delivery import Delivery, new_delivery
-from penstock_producer.encoded import EncodedEvent
 from penstock_producer.errors import (
     DeliveryFailed,
     EventTooLarge,
@@ -22,6 +21,7 @@ from penstock_producer.errors import (
     ProducerError,
 )
 from penstock_producer.settings import ProducerSettings
+from penstock_schemas import Event
 from penstock_schemas.client_errors import fatal_cause
 from penstock_schemas.client_log import client_logger
 
@@ -48,6 +48,10 @@ _SILENT = (
 _PURGE_DEADLINE = 2.0
 
 
+Record = tuple[Event, str, bytes, bytes | None]
+"""An event, its topic, value and key: an `EncodedEvent`, or what would be one."""
+
+
 class Client(Protocol):
     """What a `Producer` sends through: Kafka or memory."""
 
@@ -57,8 +61,8 @@ class Client(Protocol):
     def failures(self) -> "Failures":
         """The deliveries that failed."""
 
-    def offer(self, event: EncodedEvent, headers: Headers | None) -> Delivery:
-        """Take the event into the buffer. Raises `BufferError` where there is no room."""
+    def offer(self, record: Record, headers: Headers | None) -> Delivery:
+        """Take the record into the buffer. Raises `BufferError` where there is no room."""
 
     def make_room(self, timeout: float) -> None:
         """Give deliveries up to `timeout` seconds to leave the buffer; returns when some may have."""
@@ -132,8 +136,8 @@ class KafkaClient:
         self._thread = threading.Thread(target=self._serve, name="penstock-producer-poll", daemon=True)
         self._thread.start()
 
-    def offer(self, event: EncodedEvent, headers: Headers | None) -> Delivery:
-        _, topic, value, key = event
+    def offer(self, record: Record, headers: Headers | None) -> Delivery:
+        _, topic, value, key = record
         delivery = new_delivery(self, topic)
         produce = self._produce  # called as an attribute it would first be looked for among the methods
         try:
@@ -142,7 +146,7 @@ class KafkaClient:
             else:
                 produce(topic, value, key, -1, delivery, headers=headers)
         except (KafkaException, RuntimeError) as error:
-            refused = self._refused(error, event)
+            refused = self._refused(error, record)
             if not isinstance(refused, DeliveryFailed):
                 raise refused from error
             self.failures.add(refused)
@@ -231,22 +235,21 @@ class KafkaClient:
         at, said = self._last_error
         return said if code in _SILENT and time.monotonic() - at <= self._delivery_timeout else ""
 
-    def _refused(self, error: Exception, event: EncodedEvent) -> ProducerError:
+    def _refused(self, error: Exception, record: Record) -> ProducerError:
         """What librdkafka's refusal to take an event means."""
         if not isinstance(error, KafkaException):
             return ProducerClosed("the producer was closed while an event was emitted; it was not taken")
+        _, topic, value, key = record
         cause = error.args[0]
         if cause.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-            return EventTooLarge(event.topic, len(event.value) + len(event.key or b""), self._limit)
+            return EventTooLarge(topic, len(value) + len(key or b""), self._limit)
         if cause.fatal() or cause.code() == KafkaError._FATAL:
             return ProducerBroken(
                 f"the Kafka client cannot go on: {cause.str()} ({cause.name()}). Close this producer and "
                 f"make "
                 "a new one"
             )
-        return DeliveryFailed(
-            topic=event.topic, key=event.key, code=cause.code(), name=cause.name(), reason=cause.str()
-        )
+        return DeliveryFailed(topic=topic, key=key, code=cause.code(), name=cause.name(), reason=cause.str())
 
 
 def _said(error: Exception) -> str:

@@ -3,10 +3,9 @@
 import asyncio
 import time
 
-from penstock_producer._client import Client
+from penstock_producer._client import Client, Record
 from penstock_producer._headers import Headers
 from penstock_producer.delivery import Delivery
-from penstock_producer.encoded import EncodedEvent
 from penstock_producer.errors import BufferFull
 from penstock_producer.settings import ProducerSettings
 
@@ -15,7 +14,7 @@ _LOOK_AGAIN_ASYNC = 0.005
 
 
 def offer_when_room(
-    client: Client, event: EncodedEvent, headers: Headers | None, settings: ProducerSettings
+    client: Client, record: Record, headers: Headers | None, settings: ProducerSettings
 ) -> Delivery:
     """Offer until there is room or the deadline has passed.
 
@@ -26,21 +25,21 @@ def offer_when_room(
     while True:
         client.make_room(min(_LOOK_AGAIN, limit))
         try:
-            return client.offer(event, headers)
+            return client.offer(record, headers)
         except BufferError:
             if time.monotonic() >= deadline:
                 raise _full(client, settings, limit) from None
 
 
 async def offer_async(
-    client: Client, event: EncodedEvent, headers: Headers | None, settings: ProducerSettings
+    client: Client, record: Record, headers: Headers | None, settings: ProducerSettings
 ) -> Delivery:
     """The same without blocking the event loop; offers at once first."""
     limit = _limit(settings)
     deadline = time.monotonic() + limit
     while True:
         try:
-            return client.offer(event, headers)
+            return client.offer(record, headers)
         except BufferError:
             if time.monotonic() >= deadline:
                 raise _full(client, settings, limit) from None

@@ -1,12 +1,13 @@
 """An event in the bytes that go to Kafka."""
 
-from typing import NamedTuple
+from typing import NamedTuple, final
 
 from penstock_schemas import Event
 
 __all__ = ["EncodedEvent"]
 
 
+@final
 class EncodedEvent(NamedTuple):
     """What `Producer.encode` made: validated, Avro-encoded, with its key. Emitting it costs little more than
     librdkafka itself.

@@ -4,15 +4,14 @@ import asyncio
 import threading
 import weakref
 from collections.abc import Mapping
-from functools import partial
 from logging import getLogger
 from types import TracebackType
 from typing import Self, Unpack
 
-from penstock_producer._client import Client, KafkaClient, abandon
-from penstock_producer._encoding import Encoding, Registry
+from penstock_producer._client import Client, KafkaClient, Record, abandon
 from penstock_producer._fork import forget_in_children
 from penstock_producer._headers import Headers, HeadersLike, merge_headers
+from penstock_producer._registry import PatientRegistry, Registry, timed_out
 from penstock_producer._room import offer_async, offer_when_room
 from penstock_producer._trace import trace_source
 from penstock_producer.delivery import Delivery
@@ -21,12 +20,13 @@ from penstock_producer.errors import DeliveryFailed, EventTooLarge, NotDelivered
 from penstock_producer.settings import KafkaValue, ProducerOptions, ProducerSettings
 from penstock_producer.stats import ProducerStats
 from penstock_schemas import Event
+from penstock_schemas.encoder import EventEncoder
+from penstock_schemas.errors import RegistryUnavailable
 
 __all__ = ["Producer"]
 
 
 _log = getLogger("penstock_producer")
-_as_encoded = tuple.__new__  # half the cost of calling EncodedEvent
 
 
 class Producer:
@@ -60,7 +60,8 @@ class Producer:
         self._settings = ProducerSettings(
             bootstrap_servers=bootstrap_servers, topic=topic, config=dict(config or {}), **options
         )
-        self._encoding = Encoding(registry, schema_registry_url, self._settings.registry_timeout)
+        self._registry = PatientRegistry(registry, schema_registry_url, self._settings.registry_timeout)
+        self._encoder = EventEncoder(self._registry)
         self._trace = trace_source()
         self._client: Client | None = None
         self._closed = False
@@ -106,18 +107,20 @@ class Producer:
         client = self._client
         if client is None:
             client = self._open()
-        if not isinstance(event, EncodedEvent):
-            event = self.encode(event, key=key, idempotency_key=idempotency_key, topic=topic)
-        elif key is not None or idempotency_key is not None or topic is not None:
+        if type(event) is not EncodedEvent:  # isinstance would look into an event that is none for longer
+            record = self._record(event, key, idempotency_key, topic)
+        elif key is None and idempotency_key is None and topic is None:
+            record = event
+        else:
             raise _already_encoded(event)
         trace = self._trace
         carried = None if trace is None else trace()
         if headers is not None:
             carried = merge_headers(headers, carried)
         try:
-            return client.offer(event, carried)
+            return client.offer(record, carried)
         except BufferError:
-            return offer_when_room(client, event, carried, self._settings)
+            return offer_when_room(client, record, carried, self._settings)
 
     async def emit_async(
         self,
@@ -134,18 +137,16 @@ class Producer:
         `delivered = await (await producer.emit_async(event))`.
         """
         client = self._client or self._open()
-        if isinstance(event, EncodedEvent):
+        if type(event) is EncodedEvent:
             if key is not None or idempotency_key is not None or topic is not None:
                 raise _already_encoded(event)
-            return await offer_async(client, event, self._carried(headers), self._settings)
-        encode = partial(self.encode, event, key=key, idempotency_key=idempotency_key, topic=topic)
-        to = topic or self._settings.topic
-        if self._encoding.knows(event, to):
-            encoded = encode()
-        else:  # the registry is asked, which may take time
-            encoded = await asyncio.to_thread(encode)
-            self._encoding.remember(event, to)
-        return await offer_async(client, encoded, self._carried(headers), self._settings)
+            record: Record = event
+        elif isinstance(event, Event) and not self._encoder.knows(event, topic or self._settings.topic):
+            # the registry is asked, which may take time
+            record = await asyncio.to_thread(self._record, event, key, idempotency_key, topic)
+        else:
+            record = self._record(event, key, idempotency_key, topic)
+        return await offer_async(client, record, self._carried(headers), self._settings)
 
     def encode(
         self,
@@ -159,17 +160,27 @@ class Producer:
 
         Arguments and errors are those of `emit`.
         """
+        return EncodedEvent._make(self._record(event, key, idempotency_key, topic))
+
+    def _record(
+        self, event: object, key: str | bytes | None, idempotency_key: str | None, topic: str | None
+    ) -> Record:
         if not isinstance(event, Event):
             raise TypeError(f"emit and encode take a penstock_schemas.Event, not {type(event).__qualname__}")
         if idempotency_key is not None:
             event = event.model_copy(update={"idempotency_key": idempotency_key})  # validates, too
-        to = topic or self._settings.topic
-        value = self._encoding.encode(event, to)
+        settings = self._settings
+        to = topic or settings.topic
+        try:
+            value = self._encoder.encode(event, to)
+        except RegistryUnavailable as error:
+            raise timed_out(error, event, to, settings.registry_timeout) from error
         named = event.entity_id if key is None else key
         raw_key = named if isinstance(named, bytes) else named.encode()
-        if len(value) + len(raw_key) > self._settings.max_event_bytes:
-            raise EventTooLarge(to, len(value) + len(raw_key), self._settings.max_event_bytes)
-        return _as_encoded(EncodedEvent, (event, to, value, raw_key))
+        size = len(value) + len(raw_key)
+        if size > settings.max_event_bytes:
+            raise EventTooLarge(to, size, settings.max_event_bytes)
+        return event, to, value, raw_key
 
     def flush(self, timeout: float = 30.0) -> None:
         """Wait until Kafka has answered for everything emitted so far.
@@ -261,7 +272,7 @@ class Producer:
         client, self._client = self._client, None
         self._final = ProducerStats()
         self._lock = threading.Lock()
-        self._encoding.forget()
+        self._registry.forget()
         return client
 
 

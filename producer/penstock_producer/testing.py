@@ -9,10 +9,9 @@ from typing import NamedTuple, Unpack
 
 from confluent_kafka import KafkaError, Message
 
-from penstock_producer._client import Client, Failures
+from penstock_producer._client import Client, Failures, Record
 from penstock_producer._headers import Headers
 from penstock_producer.delivery import Delivery, new_delivery
-from penstock_producer.encoded import EncodedEvent
 from penstock_producer.errors import DeliveryFailed
 from penstock_producer.producer import Producer
 from penstock_producer.settings import KafkaValue, ProducerOptions
@@ -61,7 +60,7 @@ class InMemoryProducer(Producer):
     @property
     def events(self) -> list[Event]:
         """The delivered events, in order; an event's idempotency key is the one it was emitted with."""
-        return [event.event for event, _ in self._memory.stored]
+        return [event for event, _ in self._memory.stored]
 
     @property
     def records(self) -> list[InMemoryRecord]:
@@ -95,23 +94,23 @@ class _MemoryClient:
     def __init__(self, capacity: int, clock: Callable[[], datetime]) -> None:
         self.pid = os.getpid()
         self.failures = Failures()
-        self.stored: list[tuple[EncodedEvent, InMemoryRecord]] = []
+        self.stored: list[tuple[Event, InMemoryRecord]] = []
         self.deliveries: list[Delivery] = []
         self.holding = False
         self._capacity = capacity
         self._clock = clock
-        self._held: deque[tuple[EncodedEvent, Frozen, Delivery]] = deque()
+        self._held: deque[tuple[Record, Frozen, Delivery]] = deque()
         self._to_fail: deque[int] = deque()
         self._offsets: dict[str, int] = {}
         self._answered = threading.Condition(threading.RLock())  # a done callback may emit
 
-    def offer(self, event: EncodedEvent, headers: Headers | None) -> Delivery:
+    def offer(self, record: Record, headers: Headers | None) -> Delivery:
         with self._answered:
             if len(self._held) >= self._capacity:
                 raise BufferError
-            delivery = new_delivery(self, event.topic)
+            delivery = new_delivery(self, record[1])
             self.deliveries.append(delivery)
-            self._held.append((event, tuple(headers or ()), delivery))
+            self._held.append((record, tuple(headers or ()), delivery))
             if not self.holding:
                 self.release()
             return delivery
@@ -156,14 +155,14 @@ class _MemoryClient:
     def seen(self, failure: DeliveryFailed) -> None:
         self.failures.seen(failure)
 
-    def _answer(self, event: EncodedEvent, headers: Frozen, delivery: Delivery) -> None:
+    def _answer(self, record: Record, headers: Frozen, delivery: Delivery) -> None:
+        event, topic, value, key = record
         code = self._to_fail.popleft() if self._to_fail else None
         time = round(self._clock().timestamp() * 1_000)
         if code is not None:
-            delivery(KafkaError(code), Message(topic=event.topic, key=event.key))
+            delivery(KafkaError(code), Message(topic=topic, key=key))
             return
-        offset = self._offsets.get(event.topic, 0)
-        self._offsets[event.topic] = offset + 1
-        record = InMemoryRecord(event.topic, 0, offset, event.key, event.value, headers)
-        self.stored.append((event, record))
-        delivery(None, Message(topic=event.topic, partition=0, offset=offset, timestamp=(1, time)))
+        offset = self._offsets.get(topic, 0)
+        self._offsets[topic] = offset + 1
+        self.stored.append((event, InMemoryRecord(topic, 0, offset, key, value, headers)))
+        delivery(None, Message(topic=topic, partition=0, offset=offset, timestamp=(1, time)))

@@ -1,9 +1,10 @@
 """Avro's binary primitives."""
 
-from functools import lru_cache
 from typing import Final
 
-__all__ = ["LAST_SMALL", "SMALL", "long", "sized", "text"]
+from penstock_schemas._kept import Kept
+
+__all__ = ["LAST_SMALL", "MORE", "SMALL", "THREE_BYTES", "UPPER", "long", "sized", "text"]
 
 
 def _varint(value: int) -> bytes:
@@ -24,9 +25,13 @@ def _groups(bits: int) -> bytes:
 SMALL: Final = tuple(_varint(value) for value in range(2_048))
 """Lengths, versions and counts, nearly always."""
 LAST_SMALL: Final = len(SMALL)
-_MORE = tuple(bytes((bits | 0x80,)) for bits in range(128))
-_upper = lru_cache(maxsize=1024)(_groups)  # times close to each other share all but their lowest 14 bits
-_THREE_BYTES, _NINE_BYTES = 1 << 13, 1 << 62
+MORE: Final = tuple(bytes((bits | 0x80,)) for bits in range(128))
+"""Seven bits, when more follow."""
+UPPER: Final = Kept(_groups, 1024)
+"""All bits but the lowest 14, which times close to each other share."""
+THREE_BYTES: Final = 1 << 13
+"""The least number that needs three bytes."""
+_NINE_BYTES = 1 << 62
 _LONG = range(-(1 << 63), 1 << 63)
 
 
@@ -34,9 +39,9 @@ def long(value: int) -> bytes:
     """An int or a long. Raises OverflowError beyond 64 bits."""
     if 0 <= value < LAST_SMALL:
         return SMALL[value]
-    if _THREE_BYTES <= value < _NINE_BYTES:
+    if THREE_BYTES <= value < _NINE_BYTES:
         bits = value << 1
-        return _MORE[bits & 0x7F] + _MORE[bits >> 7 & 0x7F] + _upper(bits >> 14)
+        return MORE[bits & 0x7F] + MORE[bits >> 7 & 0x7F] + UPPER[bits >> 14]
     if value not in _LONG:
         raise OverflowError(f"is {value}, which does not fit into 64 bits")
     return _varint(value)

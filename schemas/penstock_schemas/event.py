@@ -1,11 +1,9 @@
 """The event: what happened, to what, by whom, when. Immutable, validated when made."""
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import cache, lru_cache
-from hashlib import blake2b
-from struct import Struct
+from functools import cache
 from typing import Annotated, Any, Self, cast
 
 from pydantic import (
@@ -20,6 +18,7 @@ from pydantic import (
     field_validator,
 )
 
+from penstock_schemas._content_hash import content_hash
 from penstock_schemas._ids import new_id, uuid_text
 from penstock_schemas._text import MAX_IDENTIFIER_BYTES, check_identifier, check_object, known_good_json
 from penstock_schemas._typed_payload import payload_writer
@@ -107,12 +106,12 @@ class Event(BaseModel):
     @property
     def typed_payload(self) -> EventPayload | None:
         """The payload object that `Event.of` was given; None for a generic event."""
-        return typed_parts(self)[0]
+        return (self.__pydantic_private__ or {}).get("_typed")
 
     @property
     def encoded_payload(self) -> bytes | None:
         """The typed payload as an Avro record under its model's schema; None for a generic event."""
-        return typed_parts(self)[1]
+        return (self.__pydantic_private__ or {}).get("_encoded")
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -233,13 +232,6 @@ def _is_utc(value: object) -> bool:
     return type(value) is datetime and value.tzinfo is UTC
 
 
-def typed_parts(event: Event) -> tuple[EventPayload | None, bytes | None]:
-    """The event's typed payload and its encoding; two times None for a generic event."""
-    # Pydantic's own way to a private attribute takes 1.3 µs.
-    private = event.__pydantic_private__ or {}
-    return private.get("_typed"), private.get("_encoded")
-
-
 class RecordedEvent(Event):
     """An event as the store holds it.
 
@@ -248,27 +240,6 @@ class RecordedEvent(Event):
 
     sequence: int
     recorded_at: AwareDatetime
-
-
-def content_hash(event_type: str, entity_id: str, payload: bytes) -> bytes:
-    """BLAKE2b-128 over type, entity and canonical payload, each after its length (4 bytes, big-endian).
-
-    Id and time do not count: a retry has new ones. The lengths keep ("ab", "c") and ("a", "bc") apart.
-    """
-    entity = entity_id.encode()
-    state = _begun(event_type)()
-    state.update(b"".join((_length(len(entity)), entity, _length(len(payload)), payload)))
-    return state.digest()
-
-
-_length = Struct(">I").pack
-
-
-@lru_cache(maxsize=4096)
-def _begun(event_type: str) -> Callable[[], blake2b]:
-    """Copies of the hash as it is behind the event type, for half of the price of a new one."""
-    kind = event_type.encode()
-    return blake2b(_length(len(kind)) + kind, digest_size=16).copy
 
 
 def foreign_event_id(source: str, id: str) -> uuid.UUID:  # noqa: A002 - CloudEvents' own word

@@ -1,6 +1,6 @@
 """What a decoded record is: the event's fields in wire units, in the order in which the store copies them."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import NamedTuple, Self
 
 from penstock_schemas._text import known_good_json
@@ -8,8 +8,7 @@ from penstock_schemas.event import Event
 
 __all__ = ["EventFields", "microseconds"]
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class EventFields(NamedTuple):
@@ -61,4 +60,5 @@ class EventFields(NamedTuple):
 
 def microseconds(time: datetime) -> int:
     """Microseconds since the Unix epoch, exactly (no float on the way)."""
-    return (time - _EPOCH) // _MICROSECOND
+    since = time - EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds

@@ -8,6 +8,7 @@ import fastavro
 import pytest
 
 from penstock_schemas import Event
+from penstock_schemas._kept import Kept
 from penstock_schemas.encoder import encode_as
 from penstock_schemas.envelope import GENERIC_SCHEMA
 from penstock_schemas.fields import microseconds
@@ -59,6 +60,8 @@ def test_versions(version: int) -> None:
         datetime.min.replace(tzinfo=UTC),
         EPOCH - timedelta(microseconds=1),
         EPOCH,
+        EPOCH + timedelta(microseconds=8_191),
+        EPOCH + timedelta(microseconds=8_192),
         EPOCH + timedelta(microseconds=(1 << 48) - 1),
         EPOCH + timedelta(microseconds=1 << 48),
         datetime(2026, 11, 21, 3, 4, 5, 678_901, UTC),
@@ -69,3 +72,38 @@ def test_versions(version: int) -> None:
 )
 def test_times_inside_and_outside_of_eight_bytes(at: datetime) -> None:
     assert read(Event(event_type="t", entity_id="e", occurred_at=at))["occurred_at"] == microseconds(at)
+
+
+@pytest.mark.parametrize("version", [1, 2_047, 2_048])
+@pytest.mark.parametrize("cause", [None, "c" * 70])
+@pytest.mark.parametrize("key", [None, "k" * 70])
+@pytest.mark.parametrize("correlation", [None, "e"])
+def test_what_is_usual_beside_what_is_not(
+    version: int, cause: str | None, key: str | None, correlation: str | None
+) -> None:
+    event = Event(
+        event_type="t",
+        entity_id="e",
+        schema_version=version,
+        causation_id=cause,
+        idempotency_key=key,  # type: ignore[arg-type]
+        correlation_id=correlation,  # type: ignore[arg-type]
+    )
+    record = read(event)
+    assert record["event_id"] == str(event.event_id)
+    assert record["content_hash"] == event.content_hash
+    found = [record[name] for name in ("schema_version", "causation_id", "idempotency_key", "correlation_id")]
+    assert found == [version, cause, key, correlation]
+
+
+def test_what_is_kept_is_bounded_and_made_anew() -> None:
+    made: list[int] = []
+
+    def make(value: int) -> int:
+        made.append(value)
+        return -value
+
+    kept = Kept(make, limit=2)
+    assert [kept[value] for value in (1, 1, 2, 3, 3, 1)] == [-1, -1, -2, -3, -3, -1]
+    assert made == [1, 2, 3, 1]
+    assert len(kept) == 2
