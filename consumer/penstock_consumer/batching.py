@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from penstock_consumer.errors import RecordEndsProcess
 from penstock_consumer.interfaces import DeadLetter, Record, RecordDecoder, TopicPartition
+from penstock_consumer.record_headers import read_headers
 from penstock_schemas.errors import DecodeError, SchemaNotLoaded
 from penstock_schemas.rows import Row
 from penstock_store.ingest import Batch, BatchPart, Claim, PartitionRef
@@ -15,6 +16,8 @@ from penstock_store.ingest import Batch, BatchPart, Claim, PartitionRef
 __all__ = ["Lane", "PendingBatch", "fill"]
 
 DECODING = "VALUE_CONVERTER"
+
+_WEIGHED = 16  # one of so many records stands for its neighbours' keys and headers
 
 
 @dataclass(slots=True, eq=False)
@@ -62,7 +65,8 @@ class PendingBatch:
         """By part index."""
         self.letters: list[DeadLetter] = []
         self.records = 0
-        self.value_bytes = 0
+        self.record_bytes = 0
+        """Of the values, and of keys and headers by a sample."""
         self.decode_seconds = 0.0
         self._chunks: list[Sequence[Record]] = []
         self._parts: dict[TopicPartition, int] = {}
@@ -72,8 +76,8 @@ class PendingBatch:
 
     @property
     def nbytes(self) -> int:
-        """What counts against the limit: the records' values or the rows made of them, whichever is more."""
-        return max(self.value_bytes, self.rows.nbytes)
+        """What counts against the limit: the records or the rows made of them, whichever is more."""
+        return max(self.record_bytes, self.rows.nbytes)
 
     @property
     def last(self) -> Record:
@@ -82,7 +86,11 @@ class PendingBatch:
 
     def keep(self, chunk: Sequence[Record]) -> None:
         """Hold on to the original records, for those that PostgreSQL may refuse."""
+        if self._chunks and self._chunks[-1] is chunk:  # it comes in parts where a schema had to be learnt
+            return
         self._chunks.append(chunk)
+        sample = chunk[::_WEIGHED]
+        self.record_bytes += len(chunk) * sum(map(_beside_the_value, sample)) // len(sample)
 
     def index_of(self, lane: Lane) -> int:
         """The index of the lane's part, also where that is still to be opened."""
@@ -149,6 +157,12 @@ class PendingBatch:
                 if place in wanted:
                     found[place] = record
         return found
+
+
+def _beside_the_value(record: Record) -> int:
+    """Bytes of a record that its value does not count."""
+    headers = sum(len(name) + len(value or b"") for name, value in read_headers(record))
+    return len(record.key() or b"") + headers
 
 
 def fill(
@@ -250,7 +264,7 @@ def _fill_run(
     lane.records += taken
     lane.bytes += size
     batch.records += taken
-    batch.value_bytes += size
+    batch.record_bytes += size
     return reached, missing
 
 

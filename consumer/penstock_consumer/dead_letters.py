@@ -12,21 +12,19 @@ import json
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from operator import methodcaller
-from typing import cast
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from penstock_consumer._kafka_config import dead_letter_config
 from penstock_consumer._thread import OneThread
 from penstock_consumer.errors import DeadLettersRefused, DeadLettersUnavailable
-from penstock_consumer.interfaces import DeadLetter, Record
+from penstock_consumer.interfaces import DeadLetter
+from penstock_consumer.record_headers import UNREADABLE, Headers, read_headers
 from penstock_consumer.settings import WorkerSettings
 from penstock_schemas.client_errors import fatal_cause
 
 __all__ = [
     "ATTEMPTS",
-    "HEADERS",
     "OWN",
     "PREFIX",
     "REASON",
@@ -36,7 +34,6 @@ __all__ = [
     "KafkaDeadLetters",
     "headers_of",
     "is_cause",
-    "read_headers",
 ]
 
 PREFIX = "__connect.errors."
@@ -47,8 +44,6 @@ TIMESTAMP = OWN + "timestamp"
 TOPIC_ID = OWN + "topic_id"
 REFERENCE = OWN + "reference"
 """Header of a dead letter whose value is the record's coordinates, as the record itself was too large."""
-HEADERS = OWN + "headers"
-"""Header of a dead letter without its record's own headers: they could not be read."""
 ATTEMPTS = "penstock.redrive.attempts"
 """Header of a redriven record: how often it was sent back. It stays with it into its next dead letter, a
 reference too.
@@ -60,28 +55,10 @@ _KEY_IN_REFERENCE = 4096
 _COUNT = 9  # digits of a number of attempts
 _MESSAGE = 2048  # characters of a cause's text
 
-_ask_headers = methodcaller("headers")
-"""Always checks what comes back: Python's own calls, once they are specialised, overlook a pending error."""
-
-Headers = list[tuple[str, bytes | None]]
-
 
 def is_cause(name: str) -> bool:
     """Whether a dead letter has this header, rather than its record."""
     return name.startswith((PREFIX, OWN))
-
-
-def read_headers(record: Record) -> Headers:
-    """All headers of a record; of one with a name that is not UTF-8, `HEADERS` alone.
-
-    There confluent-kafka returns a broken object with an error pending, and another one without when it is
-    asked again: to touch either may end the process. So it is given what to say from then on.
-    """
-    try:
-        return list(_ask_headers(record) or ())
-    except SystemError:
-        cast("Message", record).set_headers([(HEADERS, b"unreadable")])
-        return [(HEADERS, b"unreadable")]
 
 
 def headers_of(letter: DeadLetter, group_id: str) -> Headers:
@@ -108,7 +85,9 @@ def headers_of(letter: DeadLetter, group_id: str) -> Headers:
 def _original_headers(letter: DeadLetter) -> Headers:
     """Without the cause of an earlier failure: a dead letter has one."""
     return [
-        (name, value) for name, value in read_headers(letter.record) if not is_cause(name) or name == HEADERS
+        (name, value)
+        for name, value in read_headers(letter.record)
+        if not is_cause(name) or name == UNREADABLE
     ]
 
 

@@ -29,7 +29,7 @@ from penstock_consumer.assignment import Assignment
 from penstock_consumer.backoff import Backoff
 from penstock_consumer.batching import PendingBatch, fill
 from penstock_consumer.breaker import DeadLetterBreaker
-from penstock_consumer.errors import DeadLettersUnavailable, SinkFailed, SourceUnavailable
+from penstock_consumer.errors import ConsumerError, DeadLettersUnavailable, SinkFailed, SourceUnavailable
 from penstock_consumer.health import WorkerHealth
 from penstock_consumer.interfaces import (
     Clock,
@@ -120,6 +120,7 @@ class Engine:
 
     async def run(self) -> None:
         """Ingest until `stop`. Raises `SinkFailed`, `PoisonFlood`, `SourceFailed`, `DeadLettersRefused`."""
+        orderly = True
         self._start_writer()
         try:
             await self._source.start(self)
@@ -133,8 +134,13 @@ class Engine:
             await self._check_writer()
         except SinkBroken as error:
             raise SinkFailed(str(error)) from error
+        except ConsumerError:
+            raise
+        except BaseException:  # perhaps a record's doing: what it lay in counts this as an attempt
+            orderly = False
+            raise
         finally:
-            await self._leave()
+            await self._leave(orderly)
 
     async def _take_some(self) -> None:
         """One step of the intake: fetch, decode, and say whether the batch is due."""
@@ -413,10 +419,11 @@ class Engine:
             ):  # a claim that is not released is taken over all the same, only less politely
                 await self._sink.release(claims)
 
-    async def _leave(self) -> None:
+    async def _leave(self, orderly: bool) -> None:
         await self._stop_writer()
         self._batch, self._in_flight = PendingBatch(0.0), None
-        await self._release(self._assignment.give_up())
+        claims = self._assignment.give_up()
+        await self._release(claims if orderly else ())
         await self._source.close()
 
     def _start_writer(self) -> None:

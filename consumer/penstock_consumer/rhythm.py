@@ -15,7 +15,7 @@ class Rhythm:
 
     def __init__(self, limits: BatchLimits) -> None:
         self._limits = limits
-        self._mean = 1024.0  # bytes a record, learnt from what came
+        self._mean = 32 * 1024.0  # bytes a record, learnt from what came; at first little is asked for
         self._enough = limits.fetch  # records that an idle writer takes although more waits
 
     def is_full(self, batch: PendingBatch) -> bool:

@@ -13,8 +13,9 @@ from fixtures.librdkafka import produce_unreadable
 from penstock.cli.app import run
 from penstock.cli.exit_codes import ExitCode
 from penstock_consumer.bounded import read, watermarks
-from penstock_consumer.dead_letters import HEADERS, PREFIX, KafkaDeadLetters
+from penstock_consumer.dead_letters import PREFIX, KafkaDeadLetters
 from penstock_consumer.interfaces import DeadLetter
+from penstock_consumer.record_headers import UNREADABLE
 from penstock_schemas.errors import RegistryUnavailable
 from penstock_schemas.registry import InMemoryRegistry
 
@@ -131,7 +132,7 @@ def test_show_gives_the_event_json_or_bytes_without_secrets(dead: Commands) -> N
 def test_headers_that_could_not_be_read_are_said_and_hinder_no_command(dead: Commands, kafka: str) -> None:
     name = f"{dead.topic}.dlq"
     place = [(f"{PREFIX}topic", dead.topic), (f"{PREFIX}partition", "0"), (f"{PREFIX}offset", "9")]
-    headers = [(of.encode(), value.encode()) for of, value in [*place, (HEADERS, "unreadable")]]
+    headers = [(of.encode(), value.encode()) for of, value in [*place, (UNREADABLE, "unreadable")]]
     produce_unreadable(kafka, name, [b"of ours"], headers=headers)
     produce_unreadable(kafka, name, [b"another program's"])
     assert [one["headers_lost"] for one in dead.lines("list")] == [False, False, False, True]

@@ -139,7 +139,7 @@ class Sized(PendingBatch):
 
     def __init__(self, records: int, size: int) -> None:
         super().__init__(100.0)
-        self.records, self.value_bytes = records, size
+        self.records, self.record_bytes = records, size
 
 
 @given(st.integers(1, 100), st.integers(1024, 10**6), st.lists(st.integers(1, 5000), max_size=60))
@@ -154,9 +154,25 @@ def test_a_batch_passes_its_limits_by_less_than_a_chunk_of_what_it_knows(
         assert batch.records + chunk <= most
         for _ in range(min(chunk, len(records))):
             batch.records += 1
-            batch.value_bytes += records.pop()
+            batch.record_bytes += records.pop()
     assert batch.records <= most
-    assert batch.value_bytes < size + 7 * 5000
+    assert batch.record_bytes < size + 7 * 5000
+
+
+@given(st.integers(0, 2000), st.integers(0, 40), st.integers(1, 100))
+def test_keys_and_headers_count_also_of_records_without_a_value(header: int, key: int, count: int) -> None:
+    class Heavy(FakeRecord):
+        def key(self) -> bytes:
+            return b"k" * key
+
+        def headers(self) -> list[tuple[str, bytes | None]]:
+            return [("h", b"x" * header), ("none", None)]
+
+    batch, records = PendingBatch(0.0), [Heavy(at(), number, None) for number in range(count)]
+    fill_all(batch, list(records), {at(): lane(0, 0)}, FakeDecoder())
+    batch.keep(records)
+    batch.keep(records)  # the rest of it, once its schema is there
+    assert batch.nbytes == count * (key + header + 5)
 
 
 @given(st.floats(0, 10), st.booleans(), st.integers(0, 10))
@@ -206,7 +222,8 @@ def batch_of(partition: int, first: int, values: list[bytes]) -> PendingBatch:
     batch = PendingBatch(0.0)
     records = [FakeRecord(at(partition), first + n, value) for n, value in enumerate(values)]
     fill_all(batch, records, {at(partition): lane(partition, first)}, FakeDecoder())
-    batch.keep(records)
+    if records:
+        batch.keep(records)
     return batch
 
 

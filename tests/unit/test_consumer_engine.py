@@ -6,10 +6,11 @@ from collections.abc import Mapping
 import pytest
 
 from fixtures.waiting import wait_for_async
-from fixtures.worker_fakes import Bench, FakeRecord, at
+from fixtures.worker_fakes import Bench, FakeDecoder, FakeRecord, at
 from penstock_consumer.errors import DeadLettersUnavailable, PoisonFlood, SinkFailed, SourceUnavailable
 from penstock_consumer.interfaces import Listener, TopicPartition
 from penstock_schemas.errors import RegistryRefused, RegistryUnavailable
+from penstock_schemas.rows import Row
 from penstock_store.errors import SinkBroken, SinkUnavailable, TopicRecreated
 from penstock_store.ingest import Outcome, PartitionRef, Rejection
 
@@ -471,3 +472,31 @@ async def test_health_tells_stuck_from_not_able() -> None:
     assert bench.health.live() is None
     bench.clock.now += 100
     assert "has not gone round" in (bench.health.live() or "")
+
+
+async def test_a_claim_counts_as_an_attempt_where_a_record_may_have_ended_the_worker() -> None:
+    """Released, it would never be suspected: the next worker meets the same record, and so on."""
+
+    class Exhausted(FakeDecoder):
+        def row(self, value: bytes) -> Row:
+            raise MemoryError
+
+    bench = Bench()
+    bench.engine._decoder = bench.engine._careful = Exhausted()
+    bench.source.put(*keys(1))
+    with pytest.raises(MemoryError):
+        await bench.run(lambda: False)
+    assert bench.sink.released == []
+
+
+async def test_a_cancelled_worker_leaves_its_attempt_counted() -> None:
+    """As one is whose record cannot be decoded within the grace period."""
+    bench = Bench()
+    bench.source.put(*keys(1))
+    task = asyncio.create_task(bench.engine.run())
+    await wait_for_async(lambda: bench.position() == 1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert bench.source.closed
+    assert bench.sink.released == []

@@ -21,12 +21,13 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from penstock_consumer._kafka_config import redrive_config
 from penstock_consumer.bounded import read, watermarks
-from penstock_consumer.dead_letters import is_cause, read_headers
+from penstock_consumer.dead_letters import is_cause
 from penstock_consumer.dlq.letters import ATTEMPTS, MARK, REDRIVEN_FROM, Letter, Mark, State
 from penstock_consumer.dlq.queue import DeadLetterQueue
 from penstock_consumer.dlq.selection import Selection
 from penstock_consumer.errors import RedriveInterrupted, SourceFailed, SourceUnavailable, TopicMismatch
 from penstock_consumer.interfaces import Record
+from penstock_consumer.record_headers import read_headers
 from penstock_schemas.client_errors import fatal_cause
 
 __all__ = ["CAPPED", "GONE", "TOO_LARGE", "Report", "Tell", "discard", "redrive"]

@@ -17,7 +17,6 @@ from typing import NamedTuple, Self
 
 from penstock_consumer.dead_letters import (
     ATTEMPTS,
-    HEADERS,
     OWN,
     PREFIX,
     REASON,
@@ -25,9 +24,9 @@ from penstock_consumer.dead_letters import (
     TIMESTAMP,
     TOPIC_ID,
     is_cause,
-    read_headers,
 )
 from penstock_consumer.interfaces import Record
+from penstock_consumer.record_headers import UNREADABLE, read_headers
 
 __all__ = [
     "ATTEMPTS",
@@ -190,7 +189,7 @@ def read_letter(record: Record) -> Letter | None:
         message=own.get(PREFIX + "exception.message", ""),
         attempts=_attempts(headers),
         reference=REFERENCE in own,
-        headers_lost=HEADERS in own,
+        headers_lost=UNREADABLE in own,
         key=record.key(),
         value=record.value() or b"",
         headers=headers,
