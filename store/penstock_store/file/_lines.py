@@ -15,7 +15,7 @@ import orjson
 from penstock_schemas import RecordedEvent
 from penstock_schemas._ids import uuid_text
 from penstock_schemas.fields import EventFields, microseconds
-from penstock_store._json import loader_for
+from penstock_store._json import load_objects
 from penstock_store._recorded import instant
 from penstock_store._selecting import document_matches
 from penstock_store.contract import QueryOptions
@@ -95,8 +95,7 @@ def read_event(line: bytes, options: QueryOptions) -> RecordedEvent | None:
     Raises `CorruptLine`.
     """
     _check(line)
-    text = line.decode()
-    loaded = loader_for((text,))(text)
+    (loaded,) = load_objects((line.decode(),))
     if not document_matches(loaded["payload"], loaded["metadata"], options):
         return None
     return RecordedEvent(**{name: loaded[name] for name in _NAMES})
