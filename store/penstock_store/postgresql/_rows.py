@@ -3,7 +3,7 @@ written.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain, repeat
@@ -73,8 +73,9 @@ def events_of(rows: list[asyncpg.Record]) -> Iterator[RecordedEvent]:
 def _group_off(rows: list[asyncpg.Record]) -> list[RecordedEvent]:
     group, rows[:_GROUP] = rows[:_GROUP], []
     events = list(map(object.__new__, repeat(RecordedEvent, len(group))))
-    for put, values in zip(_SLOTS, (_fields_of(group), *_SAME), strict=True):
-        deque(map(put, events, values), maxlen=0)
+    contents: tuple[Iterable[Any], ...] = (_fields_of(group), *_SAME)
+    for put, each in zip(_SLOTS, contents, strict=True):
+        deque(map(put, events, each), maxlen=0)
     return events
 
 
