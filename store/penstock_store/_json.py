@@ -1,12 +1,12 @@
 """JSON of the store, read fast and without loss."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
 
-__all__ = ["loader_for"]
+__all__ = ["load_objects"]
 
 # orjson is four times as fast as the standard library and turns whole numbers beyond 64 bits into floats.
 # Such a number has 19 digits or more: one translated scan of a whole chunk (0.1 µs a row) finds out that
@@ -17,17 +17,21 @@ _BEFORE_A_NUMBER: Final = frozenset(b"[ \t\n\r:,-")
 _MOST_DIGITS: Final = 4_300  # Python's own limit on converting text to int
 
 
-def loader_for(texts: Iterable[str]) -> Callable[[str], Any]:
-    """The fastest function that reads each of `texts` exactly. They are objects, as jsonb writes them.
+def load_objects(texts: Sequence[str]) -> list[Any]:
+    """The value of each text; they are objects, as jsonb writes them. One look at all of them together costs
+    less than one at each.
 
     Whole numbers of any size stay exact; beyond 4,300 digits they come as text. Fractions are floats.
     """
-    return _careful if _has_long_number("\n".join(texts)) else orjson.loads
+    together = ",".join(texts).encode()
+    if _has_long_number(together):
+        return [_exact(text) if _has_long_number(text.encode()) else orjson.loads(text) for text in texts]
+    loaded: list[Any] = orjson.loads(b"[%b]" % together)
+    return loaded
 
 
-def _has_long_number(text: str) -> bool:
+def _has_long_number(raw: bytes) -> bool:
     """None may be there all the same: a text such as "at 1234567890123456789" counts."""
-    raw = text.encode()
     digits = raw.translate(_AS_DIGITS)
     start = digits.find(_LONG)
     while start >= 0:
@@ -35,10 +39,6 @@ def _has_long_number(text: str) -> bool:
             return True
         start = digits.find(_LONG, digits.find(b" ", start))
     return False
-
-
-def _careful(text: str) -> Any:
-    return _exact(text) if _has_long_number(text) else orjson.loads(text)
 
 
 def _exact(text: str) -> Any:

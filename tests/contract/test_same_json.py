@@ -18,7 +18,7 @@ from fixtures.event_stores import MakeStore, needs
 from penstock_schemas import Event
 from penstock_schemas._json_text import canonical_text
 from penstock_schemas._text import canonical_json
-from penstock_store._json import loader_for
+from penstock_store._json import load_objects
 from penstock_store.contract import QueryOptions
 from penstock_store.store_contract import Capability
 
@@ -144,7 +144,7 @@ def test_a_foreign_text_has_the_hash_of_what_jsonb_makes_of_it(database: Databas
                     connection.fetch("SELECT t::jsonb::text FROM unnest($1::text[]) t", texts)
                 )
                 for text, (spelt,) in zip(texts, stored, strict=True):
-                    read = loader_for([spelt])(spelt)
+                    (read,) = load_objects([spelt])
                     assert canonical_json(read) == canonical_text(text.encode()), (text, spelt)
 
             check()

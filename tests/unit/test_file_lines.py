@@ -35,7 +35,7 @@ def test_the_part_before_the_payload_says_all_that_the_index_keeps(
     assert part == {name: value for name, value in whole.items() if name in part}
     assert set(whole) - set(part) == {"payload", "metadata", "crc32"}
     assert part["left"] == left
-    assert index_row(part) == index_row(whole)
+    assert index_row(part, 3, len(line)) == index_row(whole, 3, len(line))
 
 
 def test_a_changed_byte_anywhere_is_found_by_the_index_too() -> None:
@@ -58,5 +58,5 @@ def test_the_index_does_not_parse_payloads(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(_lines.orjson, "loads", lambda text: (parsed.append(len(text)), loads(text))[1])
     small, big = (Event(event_type="t", entity_id="e", payload={"x": "y" * size}) for size in (1, 9_000))
     for event in (small, big):
-        assert index_row(head(_line(event)))[2] == "t"
+        assert index_row(head(_line(event)), 0, 0)[2] == "t"
     assert parsed[0] == parsed[1]

@@ -23,6 +23,7 @@ from penstock_store.contract import OrderBy, QueryOptions
 from penstock_store.file import FileEventStore, FileSettings
 from penstock_store.file import _index as index_module
 from penstock_store.file import _reading as reading_module
+from penstock_store.file import _recovery as recovery_module
 from penstock_store.file import _writer as writer_module
 from penstock_store.file import store as store_module
 from penstock_store.file._index import Index, connect, index_path
@@ -270,6 +271,21 @@ async def test_appends_after_the_index_was_made_again_are_found(tmp_path: Path, 
             await store.append(_event(number))
         news = await _all(store, QueryOptions(after_sequence=kept[-1].sequence))
         assert [event.payload["n"] for event in news] == list(range(60, 60 + more))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5])
+async def test_lines_that_are_indexed_in_pieces_are_indexed_to_their_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    """Where the last piece was a full one, its last batch counted as not indexed: appends replaced it."""
+    async with _store(tmp_path) as store:
+        for number in (1, 2):
+            await store.append_batch([_event(number), _event(number + 10)])
+    monkeypatch.setattr(recovery_module, "_ROWS", rows)
+    index_path(tmp_path).unlink()
+    async with _store(tmp_path) as store:
+        await store.append(_event(3))
+        assert [event.payload["n"] for event in await _all(store)] == [1, 11, 2, 12, 3]
 
 
 async def test_an_index_that_is_made_again_beside_compression_fits_the_files(

@@ -16,7 +16,7 @@ from uuid import UUID
 from penstock_store._recorded import instant
 from penstock_store.appending import Key, Known
 from penstock_store.file._lines import COLUMNS
-from penstock_store.file._scan import Damage, Found
+from penstock_store.file._scan import Damage, Row
 from penstock_store.file._segments import Block
 
 __all__ = ["VERSION", "Index", "connect", "index_path", "is_damage"]
@@ -50,7 +50,7 @@ CREATE INDEX by_type_sequence ON events (event_type);
 CREATE INDEX by_actor_sequence ON events (actor_id) WHERE actor_id IS NOT NULL;
 CREATE INDEX by_actor ON events (actor_id, occurred) WHERE actor_id IS NOT NULL;
 """
-_INSERT: Final = f"INSERT INTO events ({', '.join(COLUMNS)}, file, at, length) VALUES ({'?, ' * 13}?)"
+_INSERT: Final = f"INSERT INTO events ({', '.join(COLUMNS)}, file) VALUES ({'?, ' * len(COLUMNS)}%d)"
 
 
 # What SQLite says of the disk, of memory or of other processes, and not of the index.
@@ -152,15 +152,15 @@ class Index:
         self.sql.execute("DELETE FROM blocks WHERE file = ?", (file,))
         self.sql.executemany("INSERT INTO blocks VALUES (?, ?, ?)", [(file, *block) for block in blocks])
 
-    def add(self, file: int, found: Iterable[Found | Damage], indexed: int) -> None:
+    def add(self, file: int, found: Iterable[Row | Damage], indexed: int) -> None:
         """Lines and damages of a file, whose text is indexed up to `indexed`."""
         rows = []
         for one in found:
-            if isinstance(one, Found):
-                rows.append((*one.row, file, one.at, one.length))
-            else:
+            if isinstance(one, Damage):
                 self.sql.execute("INSERT INTO corrupted VALUES (?, ?, ?, ?, ?, ?)", (file, *one))
-        self.sql.executemany(_INSERT, rows)
+            else:
+                rows.append(one)
+        self.sql.executemany(_INSERT % file, rows)
         self.sql.execute("UPDATE files SET indexed = ? WHERE id = ?", (indexed, file))
 
     def remove_file(self, file: int) -> None:

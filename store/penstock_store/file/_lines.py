@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 from zlib import crc32
 
@@ -15,7 +16,7 @@ import orjson
 from penstock_schemas import RecordedEvent
 from penstock_schemas._ids import uuid_text
 from penstock_schemas.fields import EventFields, microseconds
-from penstock_store._json import loader_for
+from penstock_store._json import load_objects
 from penstock_store._recorded import instant
 from penstock_store._selecting import document_matches
 from penstock_store.contract import QueryOptions
@@ -24,7 +25,7 @@ __all__ = ["COLUMNS", "CorruptLine", "encode_line", "head", "index_row", "read_e
 
 COLUMNS: Final = (
     "sequence", "event_id", "event_type", "occurred", "recorded", "actor_id", "entity_id", "tenant_id",
-    "correlation_id", "key", "hash",
+    "correlation_id", "key", "hash", "at", "length",
 )  # fmt: skip
 _TAIL: Final = len(b',"crc32":"00000000"}')
 _NAMES: Final = tuple(RecordedEvent.model_fields)
@@ -62,7 +63,7 @@ def head(line: bytes) -> dict[str, Any]:
     """The members before the payload: all that the index keeps. Raises `CorruptLine`."""
     _check(line)
     # No text in them can look like this: it would have its quotes escaped.
-    loaded: dict[str, Any] = orjson.loads(line.partition(b',"payload":')[0] + b"}")
+    loaded: dict[str, Any] = orjson.loads(line[: line.index(b',"payload":')] + b"}")
     return loaded
 
 
@@ -72,21 +73,29 @@ def _check(line: bytes) -> None:
         raise CorruptLine("the checksum does not fit the line")
 
 
-def index_row(loaded: dict[str, Any]) -> tuple[Any, ...]:
-    """What the index keeps of a line's `head`, in the order of `COLUMNS`."""
+def index_row(loaded: dict[str, Any], at: int, length: int) -> tuple[Any, ...]:
+    """What the index keeps of a line's `head` and its place, in the order of `COLUMNS`."""
     return (
         loaded["sequence"],
         bytes.fromhex(loaded["event_id"].replace("-", "")),
         loaded["event_type"],
         microseconds(datetime.fromisoformat(loaded["occurred_at"])),
-        microseconds(datetime.fromisoformat(loaded["recorded_at"])),
+        _recorded(loaded["recorded_at"]),
         loaded["actor_id"],
         loaded["entity_id"],
         loaded["tenant_id"],
         loaded["correlation_id"],
         loaded["idempotency_key"],
         bytes.fromhex(loaded["content_hash"]),
+        at,
+        length,
     )
+
+
+@lru_cache(maxsize=16)
+def _recorded(text: str) -> int:
+    """Lines that were written together have one time."""
+    return microseconds(datetime.fromisoformat(text))
 
 
 def read_event(line: bytes, options: QueryOptions) -> RecordedEvent | None:
@@ -95,8 +104,7 @@ def read_event(line: bytes, options: QueryOptions) -> RecordedEvent | None:
     Raises `CorruptLine`.
     """
     _check(line)
-    text = line.decode()
-    loaded = loader_for((text,))(text)
+    (loaded,) = load_objects((line.decode(),))
     if not document_matches(loaded["payload"], loaded["metadata"], options):
         return None
     return RecordedEvent(**{name: loaded[name] for name in _NAMES})

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
 import structlog
 
 from penstock_store.file._index import Index
-from penstock_store.file._scan import Scan
+from penstock_store.file._scan import Damage, Row, Scan
 from penstock_store.file._segments import gzip_path, members, plain_path, segment_names
 
 __all__ = ["catch_up"]
 
-_ROWS: Final = 20_000  # at a time
+_ROWS: Final = 500  # at a time; Python looks for garbage whenever 700 objects more are alive
 _log = structlog.get_logger(__name__)
 
 
@@ -43,9 +42,13 @@ def _index_rest(index: Index, directory: Path, names: dict[str, bool], known: _K
         with index.changing():
             file = file or index.add_file(name, compressed=compressed)
             scan = Scan(directory, name, compressed=compressed, start=indexed, last=last)
-            found = iter(scan)
-            while some := list(islice(found, _ROWS)):
-                index.add(file, some, scan.end)
+            some: list[Row | Damage] = []
+            for batch in scan:
+                some += batch
+                if len(some) >= _ROWS:
+                    index.add(file, some, scan.end)
+                    some.clear()
+            index.add(file, some, scan.end)
             _settle_end(index, scan, directory, file, name, active=name == newest and not compressed)
             if compressed:
                 index.set_compressed(file, scan.blocks)

@@ -9,17 +9,13 @@ from typing import Any, Final, NamedTuple
 from penstock_store.file._lines import CorruptLine, head, index_row
 from penstock_store.file._segments import Block, gzip_path, members, plain_path
 
-__all__ = ["Damage", "Found", "Scan"]
+__all__ = ["Damage", "Row", "Scan"]
 
 _LONGEST: Final = 256 * 2**20  # bytes read as one line at most
 
 
-class Found(NamedTuple):
-    """A whole line. `row`: as `index_row`."""
-
-    at: int
-    length: int
-    row: tuple[Any, ...]
+Row = tuple[Any, ...]
+"""A whole line, as `index_row`."""
 
 
 class Damage(NamedTuple):
@@ -33,7 +29,8 @@ class Damage(NamedTuple):
 
 
 class Scan:
-    """Iterate once; afterwards `end` is where whole batches end, and `torn` whether something follows there.
+    """Iterate once, over whole batches: `end` is where the one given out ends, and afterwards `torn` says
+    whether something follows there.
 
     `last`: the highest sequence before the file's part that is scanned, None where it is not known.
     """
@@ -42,16 +39,16 @@ class Scan:
         self._directory, self._name = directory, name
         self._compressed = compressed
         self._last = last
-        self._unknown = 0  # corrupted lines since then
+        self._expected = None if last is None else last + 1  # corrupted lines have numbers, too
         self.blocks: list[Block] = []
         self.end = start
         self.torn = False
-        self.rest: list[Found | Damage] = []  # what stands behind `end`
+        self.rest: list[Row | Damage] = []  # what stands behind `end`
 
-    def __iter__(self) -> Iterator[Found | Damage]:
+    def __iter__(self) -> Iterator[list[Row | Damage]]:
         at = self.end
         left = 0  # lines of the batch under way that are still to come
-        held: list[Found | Damage] = []
+        held: list[Row | Damage] = []
         for line in self._lines(at):
             if not line.endswith(b"\n"):
                 held.append(self._damage(at, len(line), "the line is cut off", 1))
@@ -59,20 +56,21 @@ class Scan:
                 break
             try:
                 loaded = head(line)
-                missing = self._missing(at, loaded["sequence"])
-                if missing is not None:
-                    held.append(missing)
-                held.append(Found(at, len(line), index_row(loaded)))
-                self._last, self._unknown = loaded["sequence"], 0
-                left = loaded["left"]
+                sequence = loaded["sequence"]
+                if sequence != self._expected:
+                    held += self._missing(at, sequence)
+                row = index_row(loaded, at, len(line))
+                left, self._expected = loaded["left"], sequence + 1
+                held.append(row)
+                self._last = sequence
             except (CorruptLine, ValueError, KeyError, TypeError, AttributeError) as error:
                 held.append(self._damage(at, len(line), str(error) or type(error).__name__, 1))
                 left = max(left - 1, 0)
             at += len(line)
             if not left:
-                yield from held
-                held.clear()
                 self.end = at
+                yield held
+                held = []
         self.torn |= left > 0
         self.rest = held
         if self.torn and self._compressed:
@@ -97,16 +95,15 @@ class Scan:
         if rest:
             yield rest
 
-    def _missing(self, at: int, sequence: int) -> Damage | None:
-        if self._last is None:
-            return None
-        gap = sequence - self._last - 1 - self._unknown
+    def _missing(self, at: int, sequence: int) -> list[Damage]:
+        if self._expected is None:
+            return []
+        gap = sequence - self._expected
         if gap < 0:
             raise CorruptLine(f"sequence {sequence} comes after {self._last}")
-        if not gap:
-            return None
-        return Damage(at, 0, f"{gap} event(s) before sequence {sequence} are missing", self._last, 0)
+        return [Damage(at, 0, f"{gap} event(s) before sequence {sequence} are missing", self._last or 0, 0)]
 
     def _damage(self, at: int, length: int, reason: str, lines: int) -> Damage:
-        self._unknown += lines
+        if self._expected is not None:
+            self._expected += lines
         return Damage(at, length, reason, self._last or 0, lines)

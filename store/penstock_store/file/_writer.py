@@ -19,7 +19,7 @@ from penstock_store.appending import AppendOutcome, AppendResult, Prepared, fres
 from penstock_store.file._index import Index, index_path, is_damage
 from penstock_store.file._lines import encode_line, head, index_row
 from penstock_store.file._recovery import catch_up
-from penstock_store.file._scan import Damage, Found
+from penstock_store.file._scan import Damage, Row
 from penstock_store.file._segments import (
     compress,
     gzip_path,
@@ -189,12 +189,12 @@ class Writer:
         except AppendError as error:
             return error
         now = self._settings.clock()
-        added: list[Found | Damage] = []
+        added: list[Row | Damage] = []
         at = self._size + sum(map(len, lines))
         for left, place in zip(range(len(fresh) - 1, -1, -1), fresh, strict=True):
             self._sequence += 1
             line = encode_line(group.fields[place], self._sequence, now, left)
-            added.append(Found(at, len(line), index_row(head(line))))
+            added.append(index_row(head(line), at, len(line)))
             lines.append(line)
             at += len(line)
         index.add(self._file, added, at)

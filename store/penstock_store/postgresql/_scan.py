@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, Final
+from uuid import UUID
 
 from penstock_store._cursor import OrderBy, Position
 from penstock_store.contract import QueryOptions
+from penstock_store.postgresql._rows import instants_of
 from penstock_store.postgresql._select import Statement, select_events
 from penstock_store.postgresql._windows import Slices
 
@@ -16,7 +19,10 @@ __all__ = ["Scan"]
 # A statement costs as much as planning a few slices more. Times as many as before where those held nothing:
 _BLIND: Final = 4
 _GROWTH: Final = 16  # and at most, for each event that they held: one event alone says little
-_KEY_COLUMN: Final = {OrderBy.TIME: "occurred_at", OrderBy.EVENT_ID: "event_id"}
+_KEY: Final[dict[OrderBy, Callable[[Any], datetime | UUID]]] = {
+    OrderBy.TIME: lambda row: instants_of([row["occurred"]])[0],
+    OrderBy.EVENT_ID: lambda row: row["event_id"],
+}
 
 
 class Scan:
@@ -104,10 +110,10 @@ class Scan:
         )
 
     def _after(self, row: Any) -> Position:
-        column = _KEY_COLUMN.get(self._options.order_by)
+        key = _KEY.get(self._options.order_by)
         return Position(
             order_by=self._options.order_by,
             descending=self._options.descending,
-            key=None if column is None else row[column],
+            key=None if key is None else key(row),
             sequence=row["sequence"],
         )

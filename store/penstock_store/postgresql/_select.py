@@ -1,7 +1,7 @@
 """SELECT statements over `penstock.events`: every value bound, every identifier from an allow-list."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
@@ -10,12 +10,13 @@ from penstock_store._common import EVERYTHING
 from penstock_store._cursor import OrderBy, Position
 from penstock_store._selecting import COMPARED, SORTED_BY
 from penstock_store.contract import QueryOptions
-from penstock_store.postgresql._rows import COLUMNS
+from penstock_store.postgresql._rows import COLUMNS, SELECTED
 from penstock_store.postgresql._windows import Window
 
 __all__ = ["Statement", "select_event", "select_events"]
 
-_SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM"
+_SELECT: Final = f"SELECT {', '.join(SELECTED)} FROM"
+_SELECT_WITHIN: Final = f"SELECT {', '.join(COLUMNS)} FROM"  # a union, of which `_SELECT` selects
 _FIRST: Final = (UUID(int=0), -1)
 _LAST: Final = (UUID(int=2**128 - 1), 2**63 - 1)
 
@@ -35,15 +36,16 @@ class Statement:
     def text(self) -> str:
         # Spans joined by OR are all planned for each of their partitions: 64 took 40 ms, one by one 12. Each
         # with its own order and limit, without which all of them would be read and sorted.
-        events = [self._events([*self.conditions, span]) for span in self.spans]
-        if len(events) > 1:
-            union = " UNION ALL ".join(f"({one}{self.first})" for one in events)
+        if len(self.spans) > 1:
+            union = " UNION ALL ".join(
+                f"({_SELECT_WITHIN} {self._events(span)}{self.first})" for span in self.spans
+            )
             return f"{_SELECT} ({union}) AS events{self.tail}"
-        return (events[0] if events else self._events(self.conditions)) + self.tail
+        return f"{_SELECT} {self._events(*self.spans)}{self.tail}"
 
-    def _events(self, conditions: Sequence[str]) -> str:
-        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-        return f"{_SELECT} {self.source}{where}"
+    def _events(self, *span: str) -> str:
+        conditions = " AND ".join([*self.conditions, *span])
+        return f"{self.source} WHERE {conditions}" if conditions else self.source
 
     def bind(self, value: object) -> str:
         self.values.append(value)

@@ -114,8 +114,9 @@ class PostgresEventStore(BatchedReads):
         scan, _ceiling = await self._scan(options, chunk=self._settings.stream_chunk, limit=options.limit)
         async with aclosing(self._chunks(scan)) as chunks:
             async for rows in chunks:
-                for start in range(0, len(rows), _TURN):
-                    for event in events_of(rows[start : start + _TURN]):
+                while rows:
+                    turn, rows[:_TURN] = rows[:_TURN], []
+                    for event in events_of(turn):
                         yield event
                     await asyncio.sleep(0)
 
