@@ -13,16 +13,27 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 from uuid import UUID
 
+from penstock_store._common import EVERYTHING
 from penstock_store._cursor import OrderBy, Position
 from penstock_store.contract import QueryOptions
 from penstock_store.postgresql._prints import printed_values, prints_condition
 
-__all__ = ["AROUND", "EVERYWHERE", "Slices", "Window", "catalogue", "catalogue_of_id", "window_around"]
+__all__ = [
+    "AROUND",
+    "EVERYWHERE",
+    "Slices",
+    "Span",
+    "Window",
+    "by_id",
+    "catalogue",
+    "catalogue_of_id",
+    "window_around",
+]
 
 # Figures are null until a partition is sealed. Every sequence of a partition is below those of later ones:
 # writers draw while they hold the lock that a roll takes exclusively.
 _CATALOGUE: Final = """
-SELECT mark.ceiling, p.lower, p.upper, p.state = 'current' AS is_current,
+SELECT mark.ceiling, p.name, p.lower, p.upper, p.state = 'current' AS is_current,
        p.first_occurred_at, p.last_occurred_at, {common} AS common_tags
 FROM penstock.safe_sequence() AS mark (ceiling) LEFT JOIN penstock.partitions AS p
   ON p.state IN ('current', 'closed') AND p.rows IS DISTINCT FROM 0
@@ -37,11 +48,14 @@ ORDER BY {order}{limit}
 _COMMON: Final = """ARRAY(
     SELECT DISTINCT tag FROM penstock.partitions AS sealed, unnest(sealed.common_tags) AS tag
     WHERE sealed.state = 'closed' AND tag = ANY ({tags}::text[]))"""
-_PART: Final = 64  # partitions: a page rarely needs more, and 400 rows cost the client more than the page
+# Partitions: a page rarely needs more, and 400 rows cost the client more than the page. Those that the prints
+# name hold one event at least, of a page's usual 100.
+_PART: Final = 64
+_PRINTED_PART: Final = 100
 
 # A UUIDv7 says when it was made, and most events are recorded soon after: two partitions before all of them.
 AROUND: Final = """
-SELECT lower, upper, state = 'current' AS is_current FROM penstock.partitions
+SELECT name, lower, upper, state = 'current' AS is_current FROM penstock.partitions
 WHERE state IN ('current', 'closed') AND upper > $1 ORDER BY lower LIMIT 2
 """
 _ORDER: Final = {  # by time?, descending?; what has no figures yet may hold the first of all
@@ -64,9 +78,14 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Within any of `spans`, or anywhere where there is none; occurred_at from `since`, before `until`."""
+    """Within any of `spans`, or anywhere where there is none; occurred_at from `since`, before `until`.
+
+    The spans are those of the partitions `closed`, by name, and `current`.
+    """
 
     spans: tuple[Span, ...] = ()
+    closed: tuple[str, ...] = ()
+    current: tuple[Span, ...] = ()
     since: datetime | None = None
     until: datetime | None = None
 
@@ -84,8 +103,13 @@ def catalogue(options: QueryOptions, *, whole: bool = False) -> tuple[str, list[
     """
     values = _bounds(options, options.position())
     order, limit = "p.lower", ""
-    if not whole and not _at_once(options):
-        order, limit = _ORDER[options.order_by is OrderBy.TIME, options.descending], f" LIMIT {_PART}"
+    if by_id(options):
+        limit = " LIMIT 1"
+    elif not whole and not _at_once(options):
+        order, limit = (
+            _ORDER[options.order_by is OrderBy.TIME, options.descending],
+            f" LIMIT {_part(options)}",
+        )
     tags = options.tags if len(options.tags) > 1 else ()  # one tag alone is looked for as it is
     return _asked(values, printed_values(options), tags=tags, order=order, limit=limit)
 
@@ -93,6 +117,18 @@ def catalogue(options: QueryOptions, *, whole: bool = False) -> tuple[str, list[
 def catalogue_of_id(event_id: UUID) -> tuple[str, list[Any]]:
     """The question which partitions can hold an event."""
     return _asked([None] * 6, [("event_id", [str(event_id)])])
+
+
+def by_id(options: QueryOptions) -> bool:
+    """Order by event id of all events, which has a plan of its own: it needs to know of no partition."""
+    plain = options.replace(
+        order_by=OrderBy.SEQUENCE, descending=False, cursor=None, limit=None, skip_corrupted=False
+    )
+    return options.order_by is OrderBy.EVENT_ID and not options.offset and plain == EVERYTHING
+
+
+def _part(options: QueryOptions) -> int:
+    return _PRINTED_PART if printed_values(options) else _PART
 
 
 def _at_once(options: QueryOptions) -> bool:
@@ -139,11 +175,21 @@ def _next_tick(time: datetime) -> datetime | None:
 def window_around(rows: Sequence[_Row]) -> list[Window]:
     """One window of all the partitions; none where there is no partition."""
     leaves = _leaves(rows)
-    return [Window(_spans(leaves))] if leaves else []
+    return [_window(leaves)] if leaves else []
 
 
 def _leaves(rows: Sequence[_Row]) -> list[_Row]:
     return [row for row in rows if row["lower"]]
+
+
+def _window(leaves: Sequence[_Row], since: datetime | None = None, until: datetime | None = None) -> Window:
+    return Window(
+        _spans(leaves),
+        tuple(leaf["name"] for leaf in leaves if not leaf["is_current"]),
+        _spans([leaf for leaf in leaves if leaf["is_current"]]),
+        since,
+        until,
+    )
 
 
 def _spans(leaves: Sequence[_Row]) -> tuple[Span, ...]:
@@ -168,7 +214,7 @@ class Slices:
         self._options = options
         self.common_tags: frozenset[str] = frozenset(rows[0]["common_tags"]) if rows else frozenset()
         self._leaves = sorted(_leaves(rows), key=lambda leaf: leaf["lower"])
-        self._cut = len(rows) == _PART and not whole and not _at_once(options)
+        self._cut = len(rows) == _part(options) and not whole and not _at_once(options)
         # Between the ends of slices by time; else there is one for each partition.
         self._ends: list[datetime | None] | None = None
         if options.order_by is OrderBy.TIME and not _at_once(options):
@@ -182,13 +228,13 @@ class Slices:
     def window(self, start: int, end: int) -> Window:
         """Of the slices `start` to before `end`, which must be some."""
         if _at_once(self._options):
-            return Window(_spans(self._leaves))
+            return _window(self._leaves)
         if self._options.descending:
             start, end = len(self) - end, len(self) - start
         if self._ends is None:
-            return Window(_spans(self._leaves[start:end]))
+            return _window(self._leaves[start:end])
         since, until = self._ends[start], self._ends[end]
-        return Window(_spans([leaf for leaf in self._leaves if _reaches(leaf, since, until)]), since, until)
+        return _window([leaf for leaf in self._leaves if _reaches(leaf, since, until)], since, until)
 
     def rest(self) -> QueryOptions | None:
         """What to ask the whole catalogue for where the slices were only the beginning."""

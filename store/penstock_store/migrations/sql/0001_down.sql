@@ -1,4 +1,4 @@
-DROP FUNCTION penstock.events_by_id;
+DROP FUNCTION penstock.events_by_id, penstock.rare_events;
 
 DROP TABLE penstock.events;
 
