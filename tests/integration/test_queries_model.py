@@ -18,7 +18,7 @@ from fixtures.history import History, random_event, random_json
 from fixtures.query_model import selected
 from penstock_schemas import RecordedEvent
 from penstock_store.contract import DEFAULT_PAGE, OrderBy, QueryOptions
-from penstock_store.postgresql import _rare, _windows
+from penstock_store.postgresql import _catalogue, _rare
 from penstock_store.postgresql.reader import PostgresEventStore
 from penstock_store.postgresql.reader_settings import ReaderSettings
 
@@ -69,8 +69,8 @@ def subject(
     the plans that a session keeps, as in many partitions.
     """
     part, few = request.param
-    monkeypatch.setattr(_windows, "_PART", part)
-    monkeypatch.setattr(_windows, "_PRINTED_PART", part)
+    monkeypatch.setattr(_catalogue, "_PART", part)
+    monkeypatch.setattr(_catalogue, "_PRINTED_PART", part)
     monkeypatch.setattr(_rare, "_FEW", few)
     with asyncio.Runner() as runner:
         made = Subject(runner, database)

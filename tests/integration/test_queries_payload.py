@@ -13,7 +13,7 @@ from fixtures.databases import Database
 from fixtures.history import History
 from penstock_schemas import Event
 from penstock_store.contract import QueryOptions
-from penstock_store.postgresql._windows import catalogue
+from penstock_store.postgresql._catalogue import catalogue
 from penstock_store.postgresql.reader import PostgresEventStore
 
 _VALUES: list[Any] = [

@@ -19,7 +19,8 @@ from penstock_schemas import Event
 from penstock_schemas._ids import new_id
 from penstock_store.contract import OrderBy, QueryOptions
 from penstock_store.postgresql import _select
-from penstock_store.postgresql._windows import EVERYWHERE, catalogue_of_id, window_around
+from penstock_store.postgresql._catalogue import catalogue_of_id
+from penstock_store.postgresql._windows import EVERYWHERE, window_around
 from penstock_store.postgresql.reader import PostgresEventStore
 from penstock_store.postgresql.reader_settings import ReaderSettings
 

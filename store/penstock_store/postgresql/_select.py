@@ -11,9 +11,10 @@ from uuid import UUID
 from penstock_store._cursor import Position
 from penstock_store._selecting import COMPARED, SORTED_BY
 from penstock_store.contract import QueryOptions
+from penstock_store.postgresql._catalogue import by_id
 from penstock_store.postgresql._rare import as_json, rare_tags, rare_value
 from penstock_store.postgresql._rows import COLUMNS
-from penstock_store.postgresql._windows import Span, Window, by_id
+from penstock_store.postgresql._windows import Span, Window
 
 __all__ = ["Statement", "select_event", "select_events"]
 

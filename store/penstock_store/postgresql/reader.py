@@ -19,20 +19,14 @@ from penstock_store._cursor import OrderBy
 from penstock_store._selecting import page, page_limit
 from penstock_store.checkpoint_records import Batch
 from penstock_store.contract import Page, QueryOptions, an_id
+from penstock_store.postgresql._catalogue import AROUND, catalogue, catalogue_of_id
 from penstock_store.postgresql._live import Follow, Hints
 from penstock_store.postgresql._pool import Pool
 from penstock_store.postgresql._rare import NOT_BY_KEPT_PLANS
 from penstock_store.postgresql._rows import events_of
 from penstock_store.postgresql._scan import Scan
 from penstock_store.postgresql._select import Statement, select_event
-from penstock_store.postgresql._windows import (
-    AROUND,
-    Slices,
-    Window,
-    catalogue,
-    catalogue_of_id,
-    window_around,
-)
+from penstock_store.postgresql._windows import Slices, Window, window_around
 from penstock_store.postgresql.reader_settings import ReaderSettings
 from penstock_store.read_errors import ReadError, StoreUnavailable
 
