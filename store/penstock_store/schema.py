@@ -111,6 +111,7 @@ _partitions = Table(
     _text("max_key"),
     Column("key_blocks", Integer),
     Column("common_tags", ARRAY(Text)),
+    Column("payload_probe", BigInteger),
     PrimaryKeyConstraint("name", name="partitions_pkey"),
     UniqueConstraint("lower", name="partitions_lower_key"),
 )

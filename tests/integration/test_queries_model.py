@@ -18,7 +18,7 @@ from fixtures.history import History, random_event, random_json
 from fixtures.query_model import selected
 from penstock_schemas import RecordedEvent
 from penstock_store.contract import DEFAULT_PAGE, OrderBy, QueryOptions
-from penstock_store.postgresql import _windows
+from penstock_store.postgresql import _catalogue, _rare
 from penstock_store.postgresql.reader import PostgresEventStore
 from penstock_store.postgresql.reader_settings import ReaderSettings
 
@@ -61,12 +61,17 @@ async def _fill(database: Database) -> list[RecordedEvent]:
     return history.events
 
 
-@pytest.fixture(params=[64, 2], ids=["whole", "in-parts"])
+@pytest.fixture(params=[(64, 8), (2, 8), (2, 1)], ids=["whole", "in-parts", "by-kept-plans"])
 def subject(
     database: Database, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Subject]:
-    """With the catalogue asked for in one part, or first for its beginning alone."""
-    monkeypatch.setattr(_windows, "_PART", request.param)
+    """With the catalogue asked for in one part, or first for its beginning alone; with values looked for by
+    the plans that a session keeps, as in many partitions.
+    """
+    part, few = request.param
+    monkeypatch.setattr(_catalogue, "_PART", part)
+    monkeypatch.setattr(_catalogue, "_PRINTED_PART", part)
+    monkeypatch.setattr(_rare, "_FEW", few)
     with asyncio.Runner() as runner:
         made = Subject(runner, database)
         yield made

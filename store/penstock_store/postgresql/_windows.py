@@ -9,49 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Final, Protocol
-from uuid import UUID
 
-from penstock_store._cursor import OrderBy, Position
+from penstock_store._cursor import OrderBy
 from penstock_store.contract import QueryOptions
-from penstock_store.postgresql._prints import printed_values, prints_condition
+from penstock_store.postgresql._catalogue import at_once, next_tick, part
 
-__all__ = ["AROUND", "EVERYWHERE", "Slices", "Window", "catalogue", "catalogue_of_id", "window_around"]
-
-# Figures are null until a partition is sealed. Every sequence of a partition is below those of later ones:
-# writers draw while they hold the lock that a roll takes exclusively.
-_CATALOGUE: Final = """
-SELECT mark.ceiling, p.lower, p.upper, p.state = 'current' AS is_current,
-       p.first_occurred_at, p.last_occurred_at, {common} AS common_tags
-FROM penstock.safe_sequence() AS mark (ceiling) LEFT JOIN penstock.partitions AS p
-  ON p.state IN ('current', 'closed') AND p.rows IS DISTINCT FROM 0
- AND ($1::bigint IS NULL OR p.last_sequence IS NULL OR p.last_sequence > $1)
- AND ($2::bigint IS NULL OR p.first_sequence IS NULL OR p.first_sequence <= $2)
- AND ($3::timestamptz IS NULL OR p.last_occurred_at IS NULL OR p.last_occurred_at >= $3)
- AND ($4::timestamptz IS NULL OR p.first_occurred_at IS NULL OR p.first_occurred_at < $4)
- AND ($5::timestamptz IS NULL OR p.upper > $5)
- AND ($6::timestamptz IS NULL OR p.lower < $6){prints}
-ORDER BY {order}{limit}
-"""
-_COMMON: Final = """ARRAY(
-    SELECT DISTINCT tag FROM penstock.partitions AS sealed, unnest(sealed.common_tags) AS tag
-    WHERE sealed.state = 'closed' AND tag = ANY ({tags}::text[]))"""
-_PART: Final = 64  # partitions: a page rarely needs more, and 400 rows cost the client more than the page
-
-# A UUIDv7 says when it was made, and most events are recorded soon after: two partitions before all of them.
-AROUND: Final = """
-SELECT lower, upper, state = 'current' AS is_current FROM penstock.partitions
-WHERE state IN ('current', 'closed') AND upper > $1 ORDER BY lower LIMIT 2
-"""
-_ORDER: Final = {  # by time?, descending?; what has no figures yet may hold the first of all
-    (False, False): "p.lower",
-    (False, True): "p.lower DESC",
-    (True, False): "p.first_occurred_at NULLS FIRST",
-    (True, True): "p.last_occurred_at DESC NULLS FIRST",
-}
-_TICK: Final = timedelta(microseconds=1)
-_LAST_TICK: Final = datetime.max.replace(tzinfo=UTC)
+__all__ = ["EVERYWHERE", "Slices", "Span", "Window", "window_around"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +29,14 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Within any of `spans`, or anywhere where there is none; occurred_at from `since`, before `until`."""
+    """Within any of `spans`, or anywhere where there is none; occurred_at from `since`, before `until`.
+
+    The spans are those of the partitions `closed`, by name, and `current`.
+    """
 
     spans: tuple[Span, ...] = ()
+    closed: tuple[str, ...] = ()
+    current: tuple[Span, ...] = ()
     since: datetime | None = None
     until: datetime | None = None
 
@@ -78,72 +48,24 @@ class _Row(Protocol):
     def __getitem__(self, name: str, /) -> Any: ...
 
 
-def catalogue(options: QueryOptions, *, whole: bool = False) -> tuple[str, list[Any]]:
-    """The question to the catalogue, with every bound that the options and their cursor imply; unless
-    `whole`, for the beginning of what they read.
-    """
-    values = _bounds(options, options.position())
-    order, limit = "p.lower", ""
-    if not whole and not _at_once(options):
-        order, limit = _ORDER[options.order_by is OrderBy.TIME, options.descending], f" LIMIT {_PART}"
-    tags = options.tags if len(options.tags) > 1 else ()  # one tag alone is looked for as it is
-    return _asked(values, printed_values(options), tags=tags, order=order, limit=limit)
-
-
-def catalogue_of_id(event_id: UUID) -> tuple[str, list[Any]]:
-    """The question which partitions can hold an event."""
-    return _asked([None] * 6, [("event_id", [str(event_id)])])
-
-
-def _at_once(options: QueryOptions) -> bool:
-    return bool(options.offset) or options.order_by is OrderBy.EVENT_ID
-
-
-def _asked(
-    values: list[Any],
-    prints: Sequence[tuple[str, Sequence[str]]],
-    *,
-    tags: Sequence[str] = (),
-    order: str = "p.lower",
-    limit: str = "",
-) -> tuple[str, list[Any]]:
-    def bind(value: object) -> str:
-        values.append(value)
-        return f"${len(values)}"
-
-    common = _COMMON.format(tags=bind(list(tags))) if tags else "'{}'::text[]"
-    printed = prints_condition(prints, bind)
-    return _CATALOGUE.format(common=common, prints=printed, order=order, limit=limit), values
-
-
-def _bounds(options: QueryOptions, position: Position | None) -> list[Any]:
-    after, up_to = options.after_sequence, options.up_to_sequence
-    since, until = options.since, options.until
-    if position is not None and options.order_by is OrderBy.SEQUENCE:
-        if options.descending:
-            up_to = position.sequence if up_to is None else min(up_to, position.sequence)
-        else:
-            after = position.sequence if after is None else max(after, position.sequence)
-    if position is not None and isinstance(position.key, datetime):
-        if not options.descending:
-            since = position.key if since is None else max(since, position.key)
-        elif (end := _next_tick(position.key)) is not None:
-            until = end if until is None else min(until, end)
-    return [after, up_to, since, until, options.recorded_since, options.recorded_until]
-
-
-def _next_tick(time: datetime) -> datetime | None:
-    return time + _TICK if time < _LAST_TICK else None
-
-
 def window_around(rows: Sequence[_Row]) -> list[Window]:
     """One window of all the partitions; none where there is no partition."""
     leaves = _leaves(rows)
-    return [Window(_spans(leaves))] if leaves else []
+    return [_window(leaves)] if leaves else []
 
 
 def _leaves(rows: Sequence[_Row]) -> list[_Row]:
     return [row for row in rows if row["lower"]]
+
+
+def _window(leaves: Sequence[_Row], since: datetime | None = None, until: datetime | None = None) -> Window:
+    return Window(
+        _spans(leaves),
+        tuple(leaf["name"] for leaf in leaves if not leaf["is_current"]),
+        _spans([leaf for leaf in leaves if leaf["is_current"]]),
+        since,
+        until,
+    )
 
 
 def _spans(leaves: Sequence[_Row]) -> tuple[Span, ...]:
@@ -168,27 +90,27 @@ class Slices:
         self._options = options
         self.common_tags: frozenset[str] = frozenset(rows[0]["common_tags"]) if rows else frozenset()
         self._leaves = sorted(_leaves(rows), key=lambda leaf: leaf["lower"])
-        self._cut = len(rows) == _PART and not whole and not _at_once(options)
+        self._cut = len(rows) == part(options) and not whole and not at_once(options)
         # Between the ends of slices by time; else there is one for each partition.
         self._ends: list[datetime | None] | None = None
-        if options.order_by is OrderBy.TIME and not _at_once(options):
+        if options.order_by is OrderBy.TIME and not at_once(options):
             self._ends = self._ends_of_time(whole=whole)
 
     def __len__(self) -> int:
-        if not self._leaves or _at_once(self._options):
+        if not self._leaves or at_once(self._options):
             return min(1, len(self._leaves))
         return len(self._leaves) if self._ends is None else len(self._ends) - 1
 
     def window(self, start: int, end: int) -> Window:
         """Of the slices `start` to before `end`, which must be some."""
-        if _at_once(self._options):
-            return Window(_spans(self._leaves))
+        if at_once(self._options):
+            return _window(self._leaves)
         if self._options.descending:
             start, end = len(self) - end, len(self) - start
         if self._ends is None:
-            return Window(_spans(self._leaves[start:end]))
+            return _window(self._leaves[start:end])
         since, until = self._ends[start], self._ends[end]
-        return Window(_spans([leaf for leaf in self._leaves if _reaches(leaf, since, until)]), since, until)
+        return _window([leaf for leaf in self._leaves if _reaches(leaf, since, until)], since, until)
 
     def rest(self) -> QueryOptions | None:
         """What to ask the whole catalogue for where the slices were only the beginning."""
@@ -232,7 +154,7 @@ def _edges(leaves: Sequence[_Row], *, descending: bool) -> list[datetime]:
     """Ascending. Each slice from the side where the read begins has one partition more."""
     sealed = [leaf for leaf in leaves if leaf["first_occurred_at"] is not None]
     if descending:
-        ends = {_next_tick(leaf["last_occurred_at"]) for leaf in sealed}
+        ends = {next_tick(leaf["last_occurred_at"]) for leaf in sealed}
         return sorted(edge for edge in ends if edge is not None)[:-1]
     return sorted({leaf["first_occurred_at"] for leaf in sealed})[1:]
 

@@ -19,19 +19,14 @@ from penstock_store._cursor import OrderBy
 from penstock_store._selecting import page, page_limit
 from penstock_store.checkpoint_records import Batch
 from penstock_store.contract import Page, QueryOptions, an_id
+from penstock_store.postgresql._catalogue import AROUND, catalogue, catalogue_of_id
 from penstock_store.postgresql._live import Follow, Hints
 from penstock_store.postgresql._pool import Pool
+from penstock_store.postgresql._rare import NOT_BY_KEPT_PLANS
 from penstock_store.postgresql._rows import events_of
 from penstock_store.postgresql._scan import Scan
 from penstock_store.postgresql._select import Statement, select_event
-from penstock_store.postgresql._windows import (
-    AROUND,
-    Slices,
-    Window,
-    catalogue,
-    catalogue_of_id,
-    window_around,
-)
+from penstock_store.postgresql._windows import Slices, Window, window_around
 from penstock_store.postgresql.reader_settings import ReaderSettings
 from penstock_store.read_errors import ReadError, StoreUnavailable
 
@@ -221,4 +216,9 @@ class PostgresEventStore(BatchedReads):
         return window_around(await self._pool.fetch(AROUND, (made,)))
 
     async def _fetch(self, statement: Statement) -> list[asyncpg.Record]:
-        return await self._pool.fetch(statement.text, statement.values)
+        try:
+            return await self._pool.fetch(statement.text, statement.values)
+        except ReadError as error:
+            if statement.otherwise is None or error.sqlstate not in NOT_BY_KEPT_PLANS:
+                raise
+        return await self._fetch(statement.otherwise())

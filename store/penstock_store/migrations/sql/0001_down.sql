@@ -1,4 +1,4 @@
-DROP FUNCTION penstock.events_by_id;
+DROP FUNCTION penstock.events_by_id, penstock.rare_events;
 
 DROP TABLE penstock.events;
 
@@ -16,7 +16,7 @@ DROP FUNCTION penstock.begin_import, penstock.finish_import, penstock.prepare_im
 
 DROP FUNCTION penstock.roll(), penstock.roll(timestamptz), penstock.ensure_partitions, penstock.create_partition, penstock.create_leaf_indexes;
 
-DROP FUNCTION penstock.close_partition, penstock.validate_partition, penstock.drop_partition, penstock.take_prints, penstock.can_hold, penstock.find_common_tags, penstock.take_key_prints, penstock.key_hash, penstock.key_block;
+DROP FUNCTION penstock.close_partition, penstock.validate_partition, penstock.drop_partition, penstock.take_prints, penstock.take_payload_prints, penstock.payload_probe, penstock.payload_hash, penstock.can_hold, penstock.find_common_tags, penstock.take_key_prints, penstock.key_hash, penstock.key_block;
 
 DROP TABLE penstock.ingested, penstock.offsets, penstock.high_water, penstock.prints, penstock.key_prints, penstock.partitions, penstock.settings;
 

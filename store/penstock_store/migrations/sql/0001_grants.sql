@@ -11,7 +11,9 @@ GRANT SELECT ON penstock.partitions, penstock.prints, penstock.key_prints, penst
 
 GRANT INSERT, UPDATE ON penstock.offsets TO penstock_writer;
 
-GRANT EXECUTE ON FUNCTION penstock.safe_sequence(), penstock.events_by_id(uuid, bigint, bigint, boolean) TO penstock_writer, penstock_reader, penstock_retention;
+GRANT EXECUTE ON FUNCTION penstock.safe_sequence(), penstock.events_by_id(uuid, bigint, bigint, boolean), penstock.rare_events(text[], text, text, bigint),
+    penstock.payload_hash(text, jsonb), penstock.payload_probe()
+    TO penstock_writer, penstock_reader, penstock_retention;
 
 GRANT EXECUTE ON FUNCTION penstock.publish(), penstock.roll(), penstock.ensure_partitions(integer)
     TO penstock_writer, penstock_retention;

@@ -18,7 +18,7 @@ LANGUAGE plpgsql SET search_path = pg_catalog, penstock, pg_temp AS $$
 DECLARE
     item record;
 BEGIN
-    DELETE FROM prints WHERE leaf = _leaf;
+    DELETE FROM prints WHERE leaf = _leaf AND kind <> 'payload';
     FOR item IN
         SELECT * FROM (VALUES
             ('event_id', 'event_id::text', ''),
@@ -42,6 +42,44 @@ $$;
 
 COMMENT ON FUNCTION penstock.take_prints IS
     'Writes the fingerprints of a partition that nothing is inserted into any more. The reader that asks them knows the kinds and the hash.';
+
+-- Of a key at the top of a payload and its value. PostgreSQL's own hash, because the SHA-256 of a text that is the same for 1 and
+-- 1.0 costs twice as much. It is the one of hash partitions, which outlives versions but not every move to another machine:
+-- partitions.payload_probe says whether it is still what the prints were made with. Hashed once more, as 0 and null differ in its
+-- last bits alone, and so do 1 and 10000.
+CREATE FUNCTION penstock.payload_hash(_key text, _value jsonb) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN hashint8extended(jsonb_hash_extended(_value, hashtextextended(_key COLLATE "C", 0)), 0);
+
+CREATE FUNCTION penstock.payload_probe() RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN penstock.payload_hash('probe', '[1.50, "value", true, null]');
+
+CREATE FUNCTION penstock.take_payload_prints(_leaf text, _rows bigint) RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, penstock, pg_temp SET jit = off AS $$
+DECLARE
+    source text := 'jsonb_each(CASE jsonb_typeof(payload) WHEN ''object'' THEN payload ELSE ''{}'' END)';
+    each double precision;
+BEGIN
+    DELETE FROM prints WHERE leaf = _leaf AND kind = 'payload';
+    EXECUTE format('SELECT count(value)::float8 / least(1000, $1) FROM (SELECT payload FROM %I LIMIT 1000) AS e, %s', _leaf, source)
+        INTO each USING _rows;
+    IF each > 16 THEN
+        RETURN NULL;
+    END IF;
+    EXECUTE format(
+        'INSERT INTO prints (kind, blocks, block, leaf, prints) '
+        'SELECT ''payload'', $1, (hash & ($1 - 1))::integer AS block, %1$L, string_agg(DISTINCT substr(int8send(hash), 1, 3), '''') '
+        'FROM (SELECT payload_hash(key, value) AS hash FROM %1$I, %2$s WHERE jsonb_typeof(value) NOT IN (''object'', ''array'')) AS hashes '
+        'GROUP BY block', _leaf, source)
+        USING (4 ^ least(8, ceil(log(4, greatest(1, each * _rows / 200)::numeric))))::integer;
+    RETURN payload_probe();
+END
+$$;
+
+COMMENT ON FUNCTION penstock.take_payload_prints IS
+    'Writes the fingerprints of the values at the top of a sealed partition''s payloads, but for objects and arrays; gives what '
+    'partitions.payload_probe has to be. None, and null, where events have more than 16: they would cost more than all else at close.';
 
 CREATE FUNCTION penstock.can_hold(_leaf text, _kind text, _value text) RETURNS boolean
 LANGUAGE sql STABLE SET search_path = pg_catalog, penstock, pg_temp AS $$

@@ -75,6 +75,7 @@ CREATE TABLE penstock.partitions (
     max_key           text COLLATE "C",
     key_blocks        integer,
     common_tags       text[],
+    payload_probe     bigint,
     CONSTRAINT partitions_pkey PRIMARY KEY (name),
     CONSTRAINT partitions_lower_key UNIQUE (lower),
     CONSTRAINT partitions_bounds CHECK (lower < upper),
@@ -85,7 +86,8 @@ CREATE TABLE penstock.partitions (
 -- rolled away, no more inserts; sealed_at: figures known and CHECK constraints added; min_key, max_key: bounds
 -- of idempotency_key, which let ingestion skip a probe that cannot hit; key_blocks: how many blocks its
 -- penstock.key_prints are cut into, null where there are none and every key has to be looked for;
--- common_tags: those that one in 32 of its events has, or more, which an index had better not be asked for beside a rare one.
+-- common_tags: those that one in 32 of its events has, or more, which an index had better not be asked for beside a rare one;
+-- payload_probe: penstock.payload_probe() of when the values of its payloads left fingerprints, null where they left none.
 
 CREATE UNIQUE INDEX partitions_one_current ON penstock.partitions (state) WHERE state = 'current';
 

@@ -29,6 +29,7 @@ def upgrade() -> None:
         "0001_prints.sql",
         "0001_partitions.sql",
         "0001_ingest.sql",
+        "0001_rare.sql",
         "0001_replay.sql",
         "0001_append.sql",
         "0001_import.sql",
