@@ -171,7 +171,7 @@ def _growth(
 
 def _parts(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> None:
     with servers.topic(Load(count=plan.events)) as topic:
-        taken = _repeated("parts", plan, log, lambda: measure_parts(servers, topic, "lean"))
+        taken = _repeated("parts", replace(plan, rounds=1), log, lambda: measure_parts(servers, topic, "lean"))
     for name, values in taken.items():
         part, _, kind = name.partition("_")
         group = "cpu_s_per_million" if kind else "events_per_s"
@@ -184,7 +184,7 @@ def _indexes(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> N
 
 
 def _emit(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> None:
-    rates = _repeated("emit", plan, log, lambda: measure_emit(servers, min(plan.events, 100_000)))
+    rates = _repeated("emit", plan, log, lambda: measure_emit(servers, min(plan.events, 60_000)))
     bare = rates.pop("bare")
     found["events_per_s"]["emit_bare"] = _median(bare)
     for name, each in rates.items():
@@ -195,7 +195,7 @@ def _emit(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> None
 def _latency(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> None:
     found["latency_ms"] = {}
     for rate in (100, 1_000, 10_000):
-        taken = measure_latency(servers, rate, 10.0)
+        taken = measure_latency(servers, rate, 6.0)
         log(f"latency at {rate}/s: {_said(taken)}")
         found["latency_ms"] |= {f"{name}_{rate}": value for name, value in taken.items() if name != "events"}
 
@@ -215,7 +215,7 @@ def _queries(servers: Servers, plan: Plan, log: Log, found: dict[str, Any], *, m
 
 
 def _alternatives(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> None:
-    count = min(plan.events, 50_000)
+    count = min(plan.events, 30_000)
     with servers.topic(Load(count=count)) as topic:
         for indexes in ("full", "lean"):
             with prepared(servers, case := Case(indexes=indexes)) as store:
