@@ -21,7 +21,7 @@ from penstock_store.file._segments import Block
 
 __all__ = ["VERSION", "Index", "connect", "index_path", "is_damage"]
 
-VERSION: Final = 2  # PRAGMA user_version of a finished index; 0 while it is made
+VERSION: Final = 3  # PRAGMA user_version of a finished index; 0 while it is made
 _BUSY_SECONDS: Final = 10.0
 _TABLES: Final = """
 CREATE TABLE files (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, compressed INTEGER NOT NULL,

@@ -24,6 +24,7 @@ from penstock_store.file._segments import (
     compress,
     gzip_path,
     next_name,
+    open_end,
     plain_path,
     segment_names,
     sync_directory,
@@ -68,7 +69,11 @@ class Writer:
         for file, name, compressed, indexed in index.files()[-1:]:
             self._last_name = name
             if not compressed:
-                self._handle = os.open(plain_path(self._directory, name), os.O_WRONLY)
+                try:
+                    self._handle = open_end(self._directory, name, indexed)
+                except OSError:
+                    index.close()
+                    raise
                 self._file, self._size = file, indexed
         self._sequence = index.last_sequence()
 
