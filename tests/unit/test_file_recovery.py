@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -16,6 +17,7 @@ from penstock_store.file import FileEventStore, FileSettings
 from penstock_store.file import _writer as writer_module
 from penstock_store.file._index import Index, index_path
 from penstock_store.read_errors import StoreUnavailable
+from penstock_store.store_errors import CorruptedEvents
 
 _SKIPPING = QueryOptions(skip_corrupted=True)
 
@@ -28,14 +30,16 @@ def _batch(start: int, size: int) -> list[Event]:
     return [_event(number) for number in range(start, start + size)]
 
 
-def _ticking() -> Callable[[], datetime]:
+_ticks = count()
+
+
+def _clock() -> datetime:
     """Every look at it is a microsecond later."""
-    ticks = count()
-    return lambda: datetime(2026, 1, 1, tzinfo=UTC) + timedelta(microseconds=next(ticks))
+    return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(microseconds=next(_ticks))
 
 
 def _store(directory: Path, **settings: Any) -> FileEventStore:
-    return FileEventStore(FileSettings(directory=directory, clock=_ticking(), **settings))
+    return FileEventStore(FileSettings(directory=directory, clock=_clock, **settings))
 
 
 async def _all(store: FileEventStore, options: QueryOptions | None = None) -> list[RecordedEvent]:
@@ -83,3 +87,81 @@ async def test_nothing_is_written_over_lines_that_the_index_does_not_know(
 
 def _one_short(files: Callable[[Index], list[tuple[int, str, bool, int]]]) -> Callable[[Index], Any]:
     return lambda index: [(number, name, packed, end - 1) for number, name, packed, end in files(index)]
+
+
+class _Crashed(NamedTuple):
+    """Acknowledged appends of 3 events each, and what was written behind them."""
+
+    directory: Path
+    acknowledged: list[RecordedEvent]
+    index: bytes  # as it was then
+
+    @property
+    def lines(self) -> list[bytes]:
+        return _only_file(self.directory).read_bytes().splitlines(keepends=True)
+
+    def lose_page(self, line: int, *, keep_index: bool) -> list[bytes]:
+        """A power loss: bytes of a line never reached the disk. What stands in the file then."""
+        lines = self.lines
+        lines[line] = lines[line][:50] + bytes(100) + lines[line][150:]
+        _only_file(self.directory).write_bytes(b"".join(lines))
+        _forget_index(self.directory)
+        if keep_index:
+            index_path(self.directory).write_bytes(self.index)
+        return lines
+
+
+async def _acknowledged(directory: Path, appends: int = 2) -> _Crashed:
+    async with _store(directory) as store:
+        for number in range(appends):
+            await store.append_batch(_batch(3 * number, 3))
+        events = await _all(store)
+    return _Crashed(directory, events, index_path(directory).read_bytes())
+
+
+async def _write_together(directory: Path, *sizes: int) -> None:
+    """One turn of the disk for several batches."""
+    async with _store(directory) as store:
+        starts = [100 * (number + 1) for number in range(len(sizes))]
+        batches = [_batch(start, size) for start, size in zip(starts, sizes, strict=True)]
+        await asyncio.gather(*(store.append_batch(batch) for batch in batches))
+
+
+@pytest.mark.parametrize(("sizes", "lost", "kept"), [((4,), 7, 6), ((4,), 9, 6), ((2, 3, 1), 9, 8)])
+async def test_a_page_that_was_never_written_takes_its_batch_along(
+    tmp_path: Path, sizes: tuple[int, ...], lost: int, kept: int
+) -> None:
+    """The last line was whole: half of a batch that nobody was told of was read, and the rest reported as
+    damage for ever.
+    """
+    crashed = await _acknowledged(tmp_path)
+    await _write_together(tmp_path, *sizes)
+    lines = crashed.lose_page(lost, keep_index=True)
+    async with _store(tmp_path) as store:
+        assert (await _all(store))[:6] == crashed.acknowledged
+        assert crashed.lines == lines[:kept]
+        assert (await store.append(_event(9))).sequence == kept + 1
+        assert await store.corrupted() == []
+
+
+async def test_an_acknowledged_page_is_never_cut_off(tmp_path: Path) -> None:
+    """Whatever the index knows of: it was lost, it is of a backup, or a bad disk made the zeros."""
+    crashed = await _acknowledged(tmp_path, appends=4)
+    for line, keep_index in ((4, True), (4, False), (10, True), (10, False)):
+        lines = crashed.lose_page(line, keep_index=keep_index)
+        async with _store(tmp_path) as store:
+            with pytest.raises(CorruptedEvents):
+                [await store.get_event(event.event_id) for event in crashed.acknowledged]
+            assert len(await _all(store, _SKIPPING)) == sum(b"\0" not in one for one in lines)
+        assert crashed.lines == lines
+
+
+async def test_what_later_writes_prove_was_fsynced_is_never_cut_off(tmp_path: Path) -> None:
+    """An index of a backup knows less than was acknowledged."""
+    crashed = await _acknowledged(tmp_path)
+    for number in range(3):
+        await _write_together(tmp_path, 2 + number)
+    lines = crashed.lose_page(7, keep_index=True)
+    async with _store(tmp_path) as store:
+        assert len(await _all(store, _SKIPPING)) == len(lines) - 1
+    assert crashed.lines == lines

@@ -9,6 +9,7 @@ import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from datetime import datetime
 from pathlib import Path
 from threading import Lock
 from typing import Final
@@ -170,7 +171,8 @@ class Writer:
                 self._rotate_when_due()
                 self._index.sql.execute("BEGIN IMMEDIATE")
                 lines: list[bytes] = []
-                settled = [self._settle(group, lines) for group in groups]
+                now = self._settings.clock()  # one for each write: recovery tells them apart by it
+                settled = [self._settle(group, lines, now) for group in groups]
                 if lines:
                     self._write(b"".join(lines))
                 self._index.sql.execute("COMMIT")
@@ -184,7 +186,7 @@ class Writer:
                 raise
             return settled
 
-    def _settle(self, group: Prepared, lines: list[bytes]) -> Settled:
+    def _settle(self, group: Prepared, lines: list[bytes], now: datetime) -> Settled:
         index = self._index
         known = {key: found for key in group.keys if (found := index.known(key)) is not None}
         taken = [one.event_id for one in group.fields if index.has_event_id(one.event_id)]
@@ -193,7 +195,6 @@ class Writer:
             fresh = fresh_places(group, known, taken, version)
         except AppendError as error:
             return error
-        now = self._settings.clock()
         added: list[Row | Damage] = []
         at = self._size + sum(map(len, lines))
         for left, place in zip(range(len(fresh) - 1, -1, -1), fresh, strict=True):
