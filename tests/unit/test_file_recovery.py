@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -165,3 +167,56 @@ async def test_what_later_writes_prove_was_fsynced_is_never_cut_off(tmp_path: Pa
     async with _store(tmp_path) as store:
         assert len(await _all(store, _SKIPPING)) == len(lines) - 1
     assert crashed.lines == lines
+
+
+def _spoil(directory: Path, name: str) -> None:
+    """A page of the index that opening does not read."""
+    with closing(sqlite3.connect(index_path(directory))) as sql:
+        (page,) = sql.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (name,)).fetchone()
+        (size,) = sql.execute("PRAGMA page_size").fetchone()
+    with index_path(directory).open("r+b") as index:
+        index.seek((page - 1) * size)
+        index.write(b"\xff" * size)
+
+
+async def test_opening_again_mends_an_index_that_an_append_found_damaged(tmp_path: Path) -> None:
+    """It looked at `files` and the highest sequence only, and said so again after each opening."""
+    crashed = await _acknowledged(tmp_path)
+    _spoil(tmp_path, "by_key")
+    async with _store(tmp_path) as store:
+        with pytest.raises(StoreUnavailable, match="open it again"):
+            await store.append(_event(9))
+    async with _store(tmp_path) as store:
+        assert (await store.append(_event(9))).sequence == 7
+        assert (await _all(store))[:6] == crashed.acknowledged
+    made = index_path(tmp_path).stat().st_ino
+    async with _store(tmp_path):
+        assert index_path(tmp_path).stat().st_ino == made  # once is enough
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+async def test_opening_for_writing_mends_an_index_that_a_read_found_damaged(
+    tmp_path: Path, read_only: bool
+) -> None:
+    crashed = await _acknowledged(tmp_path)
+    _spoil(tmp_path, "by_event_id")
+    event = crashed.acknowledged[0]
+    async with _store(tmp_path, read_only=read_only) as store:
+        with pytest.raises(StoreUnavailable, match="once for writing"):
+            await store.get_event(event.event_id)
+    async with _store(tmp_path) as store:
+        assert await store.get_event(event.event_id) == event
+
+
+async def test_an_index_that_was_found_damaged_can_be_made_again_at_once(tmp_path: Path) -> None:
+    crashed = await _acknowledged(tmp_path)
+    _spoil(tmp_path, "by_event_id")
+    event = crashed.acknowledged[0]
+    async with _store(tmp_path) as store:
+        with pytest.raises(StoreUnavailable):
+            await store.get_event(event.event_id)
+        assert await store.rebuild_index() == 6
+        assert await store.get_event(event.event_id) == event
+        made = index_path(tmp_path).stat().st_ino
+    async with _store(tmp_path):
+        assert index_path(tmp_path).stat().st_ino == made

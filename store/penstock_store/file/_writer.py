@@ -17,7 +17,7 @@ from typing import Final
 import structlog
 
 from penstock_store.appending import AppendOutcome, AppendResult, Prepared, fresh_places
-from penstock_store.file._index import Index, index_path, is_damage
+from penstock_store.file._index import Index, damage_mark, index_path, is_damage, note_damage
 from penstock_store.file._lines import encode_line, head, index_row
 from penstock_store.file._recovery import catch_up
 from penstock_store.file._scan import Damage, Row
@@ -101,7 +101,8 @@ class Writer:
         for name, compressed in segment_names(self._directory).items():
             if compressed:  # renamed when it was whole: the plain one was to be removed next
                 plain_path(self._directory, name).unlink(missing_ok=True)
-        return self._caught_up() or self._made_again()
+        damaged = damage_mark(self._directory).exists()
+        return (None if damaged else self._caught_up()) or self._made_again()
 
     def _caught_up(self) -> Index | None:
         """None where there is none that fits. An error that says nothing of the index is raised."""
@@ -126,6 +127,7 @@ class Writer:
             index.start()
             catch_up(index, self._directory)
             index.finish()
+            damage_mark(self._directory).unlink(missing_ok=True)
             opened.pop_all()
             return index
 
@@ -231,6 +233,7 @@ class Writer:
     def _fail(self, error: Exception) -> None:
         """After a failed fsync nothing that the system says of the file can be trusted: begin anew."""
         self._broken = f"writing to {self._directory} failed: {error}"
+        note_damage(self._directory, error)
         with suppress(sqlite3.Error):
             self._index.sql.execute("ROLLBACK")
         if self._handle is not None:
