@@ -42,7 +42,7 @@ class Commits:
                 self._queue[future] = prepared
                 if self._task is None or self._task.done():
                     self._task = asyncio.create_task(self._run(), name="penstock-file-commit")
-                settled = await asyncio.shield(future)
+                await asyncio.wait({future})  # leaves it be where this is cancelled
         except TimeoutError:
             raise StoreUnavailable(
                 f"The disk did not finish an append within {self._timeout:g} s. Whether it was stored is not"
@@ -51,6 +51,7 @@ class Commits:
         finally:
             if self._queue.pop(future, None) is not None:  # not handed to the disk yet: it is withdrawn
                 future.cancel()
+        settled = future.result()
         if isinstance(settled, StoreError):
             raise settled
         return settled
