@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from penstock_schemas import RecordedEvent
 from penstock_store._common import EVERYTHING
 from penstock_store.checkpoint_records import Batch, CheckpointRecords, CheckpointState, Claim
-from penstock_store.checkpoints import Checkpoint, owner_name
+from penstock_store.checkpoints import Checkpoint, check_name, owner_name
 from penstock_store.contract import QueryOptions, exactly
 from penstock_store.folding import Fold, Loaded, Subject, load_state
 from penstock_store.store_contract import Snapshot
@@ -80,6 +80,7 @@ class Consuming(ABC):
 
     async def get_checkpoint(self, name: str) -> CheckpointState | None:
         """See `EventStore.get_checkpoint`."""
+        check_name(name)
         return await self.checkpoint_records().read(name)
 
     async def get_checkpoints(self) -> list[CheckpointState]:

@@ -94,6 +94,8 @@ class Prepared(NamedTuple):
 
 def prepare(events: Sequence[Event], expected_version: int | None = None) -> Prepared:
     """Check a call without looking at the store. Raises `InvalidAppend` or `AppendConflict`."""
+    if not isinstance(events, Sequence):  # one event and a generator are iterable, too
+        raise InvalidAppend(f"append_batch takes a list or tuple of events; got {events!r:.200}")
     if len(events) > MAX_BATCH:
         raise InvalidAppend(f"{len(events):,} events in one call; at most {MAX_BATCH:,} fit. Split them")
     fields: list[EventFields] = []

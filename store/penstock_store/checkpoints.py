@@ -39,7 +39,7 @@ from penstock_store.checkpoint_records import Batch, CheckpointRecords, Checkpoi
 from penstock_store.contract import QueryOptions
 from penstock_store.errors import StoreError
 
-__all__ = ["Checkpoint", "owner_name", "state_json"]
+__all__ = ["Checkpoint", "check_name", "owner_name", "state_json"]
 
 _BIGINT: Final = 2**63 - 1
 _LOOK_AGAIN: Final = 1.0  # seconds between two looks at a checkpoint that another holds
@@ -53,11 +53,8 @@ class Checkpoint:
     """Made by `EventStore.checkpoint`; claimed while its block runs. One task uses it at a time."""
 
     def __init__(self, reads: Follows, records: CheckpointRecords, claim: Claim, *, wait: float) -> None:
-        try:
-            check_identifier(claim.name)
-        except ValueError as error:
-            raise InvalidCheckpoint(f"the checkpoint's name {error}") from error
-        if not 0.1 <= claim.lease <= 86_400 or wait < 0:
+        check_name(claim.name)
+        if not (_is_from(0.1, claim.lease) and claim.lease <= 86_400 and _is_from(0, wait)):
             raise InvalidCheckpoint(
                 f"lease must be from 0.1 to 86,400 seconds and wait 0 or more; got {claim.lease!r}, {wait!r}"
             )
@@ -272,6 +269,20 @@ class Checkpoint:
         if found is None or found.epoch != self.kept.epoch:
             raise self.lost(found)
         return found
+
+
+def check_name(name: object) -> None:
+    """Raise `InvalidCheckpoint` for what no backend takes as a name."""
+    if not isinstance(name, str):
+        raise InvalidCheckpoint(f"the checkpoint's name must be text; got {name!r:.200}")
+    try:
+        check_identifier(name)
+    except ValueError as error:
+        raise InvalidCheckpoint(f"the checkpoint's name {error}") from error
+
+
+def _is_from(least: float, seconds: object) -> bool:
+    return isinstance(seconds, int | float) and seconds >= least  # not-a-number is not
 
 
 def owner_name() -> str:

@@ -170,7 +170,7 @@ class EventStore(EventReader, Protocol):
         ...
 
     async def get_checkpoint(self, name: str) -> CheckpointState | None:
-        """What is kept under a name; None where nothing is."""
+        """What is kept under a name; None where nothing is. Raises `InvalidCheckpoint` for no name."""
         ...
 
     async def get_checkpoints(self) -> list[CheckpointState]:

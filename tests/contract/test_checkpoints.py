@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
@@ -176,12 +177,24 @@ async def test_what_cannot_be_a_checkpoint_is_refused(store: EventStore) -> None
         lambda: store.checkpoint(""),
         lambda: store.checkpoint("x" * 2_000),
         lambda: store.checkpoint("x", lease=0),
+        lambda: store.checkpoint("x", lease="x"),  # type: ignore[arg-type]
+        lambda: store.checkpoint("x", lease=math.nan),
         lambda: store.checkpoint("x", wait=-1),
+        lambda: store.checkpoint("x", wait=None),  # type: ignore[arg-type]
+        lambda: store.checkpoint("x", wait=math.nan),
+        lambda: store.checkpoint(None),  # type: ignore[arg-type]
         lambda: store.checkpoint("x").sequence,
     ]
     for make in makers:
         with pytest.raises(InvalidCheckpoint):
             make()
+
+
+async def test_a_name_that_no_checkpoint_can_have_is_refused(store: EventStore) -> None:
+    """Each backend answered as it happened to: None, or an error of Python's or the driver's."""
+    for name in ("a\ud800", "a\0", "", None):
+        with pytest.raises(InvalidCheckpoint, match="the checkpoint's name"):
+            await store.get_checkpoint(name)  # type: ignore[arg-type]
 
 
 async def test_it_moves_past_what_the_options_leave_out(store: EventStore) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -190,6 +190,20 @@ async def test_a_batch_has_a_bound(store: EventStore) -> None:
         await store.append_batch([one] * (MAX_BATCH + 1))
     results = await store.append_batch([one] * MAX_BATCH)
     assert sum(result.stored for result in results) == 1
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: (_event(str(n)) for n in range(2)), _event, lambda: None, lambda: 7],
+    ids=["generator", "one_event", "none", "number"],
+)
+async def test_what_is_no_sequence_of_events_is_refused_in_words(
+    store: EventStore, make: Callable[[], Any]
+) -> None:
+    """Some raised Python's TypeError, and None passed for a batch without events."""
+    with pytest.raises(InvalidAppend, match="takes a list"):
+        await store.append_batch(make())
+    assert await store.append_batch([]) == await store.append_batch(()) == []
 
 
 @needs(Capability.ANY_QUERY)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -27,23 +27,30 @@ class Commits:
         self._commit = commit
         self._written = written
         self._timeout = timeout
-        self._queue: deque[tuple[Prepared, asyncio.Future[Settled]]] = deque()
+        self._queue: OrderedDict[asyncio.Future[Settled], Prepared] = OrderedDict()
         self._places = asyncio.Semaphore(_WAITING)
         self._task: asyncio.Task[None] | None = None
 
     async def submit(self, prepared: Prepared) -> list[AppendResult]:
         """What the append came to. Raises what it was refused with, or StoreUnavailable."""
-        async with self._places:
-            future: asyncio.Future[Settled] = asyncio.get_running_loop().create_future()
-            self._queue.append((prepared, future))
-            if self._task is None or self._task.done():
-                self._task = asyncio.create_task(self._run(), name="penstock-file-commit")
-            done, _ = await asyncio.wait({future}, timeout=self._timeout)
-        if not done:
+        future: asyncio.Future[Settled] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._places.acquire()
+                # Not with its caller, who may give up while the disk has the batch.
+                future.add_done_callback(lambda _done: self._places.release())
+                self._queue[future] = prepared
+                if self._task is None or self._task.done():
+                    self._task = asyncio.create_task(self._run(), name="penstock-file-commit")
+                await asyncio.wait({future})  # leaves it be where this is cancelled
+        except TimeoutError:
             raise StoreUnavailable(
                 f"The disk did not finish an append within {self._timeout:g} s. Whether it was stored is not"
                 " known: call again with the same events, their keys make that safe."
-            )
+            ) from None
+        finally:
+            if self._queue.pop(future, None) is not None:  # not handed to the disk yet: it is withdrawn
+                future.cancel()
         settled = future.result()
         if isinstance(settled, StoreError):
             raise settled
@@ -66,12 +73,16 @@ class Commits:
             else:
                 for (_group, future), result in zip(groups, settled, strict=True):
                     future.set_result(result)
-        self._written()
+            self._written()  # after each: with several appenders the queue is never empty
 
     def _next_groups(self) -> list[tuple[Prepared, asyncio.Future[Settled]]]:
-        groups = [self._queue.popleft()]
-        size = len(groups[0][0].fields)
-        while self._queue and size + len(self._queue[0][0].fields) <= _TOGETHER:
-            groups.append(self._queue.popleft())
-            size += len(groups[-1][0].fields)
+        groups: list[tuple[Prepared, asyncio.Future[Settled]]] = []
+        size = 0
+        for future, prepared in self._queue.items():
+            size += len(prepared.fields)
+            if groups and size > _TOGETHER:
+                break
+            groups.append((prepared, future))
+        for _prepared, future in groups:
+            del self._queue[future]
         return groups

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -19,9 +19,9 @@ from penstock_store.file._lines import COLUMNS
 from penstock_store.file._scan import Damage, Row
 from penstock_store.file._segments import Block
 
-__all__ = ["VERSION", "Index", "connect", "index_path", "is_damage"]
+__all__ = ["VERSION", "Index", "connect", "damage_mark", "index_path", "is_damage", "note_damage"]
 
-VERSION: Final = 2  # PRAGMA user_version of a finished index; 0 while it is made
+VERSION: Final = 3  # PRAGMA user_version of a finished index; 0 while it is made
 _BUSY_SECONDS: Final = 10.0
 _TABLES: Final = """
 CREATE TABLE files (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, compressed INTEGER NOT NULL,
@@ -71,6 +71,19 @@ _ELSEWHERE: Final = frozenset(
 def is_damage(error: sqlite3.Error) -> bool:
     """The index cannot be used and has to be made again; otherwise it may be a good one."""
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF not in _ELSEWHERE
+
+
+def damage_mark(directory: Path) -> Path:
+    """It is there where SQLite met broken pages, of which opening the index would not tell."""
+    return directory / "index.damaged"
+
+
+def note_damage(directory: Path, error: object) -> None:
+    """Have the index made again by whoever opens the store for writing next."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        with suppress(OSError):  # a reader may be allowed to write nothing
+            damage_mark(directory).touch()
 
 
 def index_path(directory: Path) -> Path:

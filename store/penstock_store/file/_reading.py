@@ -19,7 +19,7 @@ from penstock_store._cursor import OrderBy, Position
 from penstock_store._recorded import instant
 from penstock_store._selecting import COMPARED, SORTED_BY
 from penstock_store.contract import QueryOptions
-from penstock_store.file._index import VERSION, connect, index_path
+from penstock_store.file._index import VERSION, connect, index_path, note_damage
 from penstock_store.file._lines import CorruptLine, read_event
 from penstock_store.file._segments import Block, Lines, gzip_path, plain_path
 from penstock_store.read_errors import CLOSED, StoreUnavailable
@@ -211,9 +211,10 @@ class Reader:
         self._reported |= places
 
     def _unavailable(self, cause: object) -> StoreUnavailable:
+        note_damage(self._directory, cause)
         return StoreUnavailable(
             f"The events in {self._directory} cannot be read: {cause}. Open the store once for writing, which"
-            " makes the directory and its index."
+            " makes the directory and its index; where it says so again, call rebuild_index()."
         )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 import structlog
 
 from penstock_store.file._index import Index
+from penstock_store.file._lines import CorruptLine, head
 from penstock_store.file._scan import Damage, Row, Scan
 from penstock_store.file._segments import gzip_path, members, plain_path, segment_names
 
@@ -34,13 +36,15 @@ def catch_up(index: Index, directory: Path) -> bool:
 
 def _index_rest(index: Index, directory: Path, names: dict[str, bool], known: _Known) -> None:
     last: int | None = index.last_sequence() if known else None
-    newest = max(names, default=None)
+    newest, trusted = max(names, default=None), index.finished
     for name, compressed in names.items():
         file, was_compressed, indexed = known.get(name, (0, compressed, 0))
         if file and (was_compressed or name != max(known)):  # finished
             continue
         with index.changing():
             file = file or index.add_file(name, compressed=compressed)
+            if trusted and name == newest and not compressed:
+                _cut_never_synced(plain_path(directory, name), indexed)
             scan = Scan(directory, name, compressed=compressed, start=indexed, last=last)
             some: list[Row | Damage] = []
             for batch in scan:
@@ -80,11 +84,50 @@ def _settle_end(index: Index, scan: Scan, directory: Path, file: int, name: str,
     if not scan.torn:
         return
     if active:  # never acknowledged: the crash came before the fsync
-        path = plain_path(directory, name)
-        with path.open("r+b") as target:
-            cut = target.seek(0, os.SEEK_END) - scan.end
-            target.truncate(scan.end)
-            os.fsync(target.fileno())
-        _log.warning("torn_batch_removed", file=path.name, at=scan.end, bytes=cut)
+        _cut(plain_path(directory, name), scan.end)
         return
     index.add(file, scan.rest, scan.end)
+
+
+def _cut(path: Path, end: int) -> None:
+    with path.open("r+b") as target:
+        cut = target.seek(0, os.SEEK_END) - end
+        target.truncate(end)
+        os.fsync(target.fileno())
+    _log.warning("torn_batch_removed", file=path.name, at=end, bytes=cut)
+
+
+def _cut_never_synced(path: Path, indexed: int) -> None:
+    """Cut at the batch of a line with NUL, which no line of ours holds: a page that a power loss kept from
+    the disk. Only behind what an index of before knows: one made again knows of nothing acknowledged.
+    """
+    with path.open("rb") as source:
+        source.seek(indexed)
+        if any(b"\0" in line for line in source):
+            source.seek(indexed)
+            end = _never_synced(source, indexed)
+            if end is not None:
+                _cut(path, end)
+
+
+def _never_synced(lines: Iterable[bytes], start: int) -> int | None:
+    """Where the batch of the first line with NUL begins; None where later lines are of several writes: each
+    began when the one before was fsynced, so this is damage to what may have been acknowledged.
+    """
+    begins = at = start
+    left, found = 0, None
+    writes: set[str] = set()  # each has one time of recording
+    for line in lines:
+        at += len(line)
+        try:
+            loaded = head(line)
+            left = loaded["left"]
+            if found is not None:
+                writes.add(loaded["recorded_at"])
+        except (CorruptLine, ValueError, KeyError, TypeError):
+            left = max(left - 1, 0)
+            if found is None and b"\0" in line:
+                found = begins
+        if not left:
+            begins = at
+    return found if len(writes) < 2 else None

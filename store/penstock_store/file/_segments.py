@@ -14,7 +14,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, NamedTuple
 
-__all__ = ["Block", "Lines", "compress", "members", "next_name", "segment_names", "sync_directory"]
+__all__ = [
+    "Block", "Lines", "compress", "members", "next_name", "open_end", "segment_names", "sync_directory",
+]  # fmt: skip
 
 _PREFIX: Final = "events-"
 _PLAIN: Final = ".jsonl"
@@ -59,6 +61,20 @@ def plain_path(directory: Path, name: str) -> Path:
 
 def gzip_path(directory: Path, name: str) -> Path:
     return directory / (name + _GZIP)
+
+
+def open_end(directory: Path, name: str, end: int) -> int:
+    """A handle to append with. Raises OSError where the file does not end at `end`."""
+    path = plain_path(directory, name)
+    handle = os.open(path, os.O_WRONLY)
+    size = os.fstat(handle).st_size
+    if size != end:
+        os.close(handle)
+        raise OSError(
+            f"{path.name} has {size:,} bytes, but its index ends at byte {end:,}: what is written there would"
+            " go over events. Close the store and remove index.sqlite, which is made again from the lines"
+        )
+    return handle
 
 
 def sync_directory(directory: Path) -> None:

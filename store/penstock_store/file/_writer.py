@@ -9,6 +9,7 @@ import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from datetime import datetime
 from pathlib import Path
 from threading import Lock
 from typing import Final
@@ -16,7 +17,7 @@ from typing import Final
 import structlog
 
 from penstock_store.appending import AppendOutcome, AppendResult, Prepared, fresh_places
-from penstock_store.file._index import Index, index_path, is_damage
+from penstock_store.file._index import Index, damage_mark, index_path, is_damage, note_damage
 from penstock_store.file._lines import encode_line, head, index_row
 from penstock_store.file._recovery import catch_up
 from penstock_store.file._scan import Damage, Row
@@ -24,6 +25,7 @@ from penstock_store.file._segments import (
     compress,
     gzip_path,
     next_name,
+    open_end,
     plain_path,
     segment_names,
     sync_directory,
@@ -68,7 +70,11 @@ class Writer:
         for file, name, compressed, indexed in index.files()[-1:]:
             self._last_name = name
             if not compressed:
-                self._handle = os.open(plain_path(self._directory, name), os.O_WRONLY)
+                try:
+                    self._handle = open_end(self._directory, name, indexed)
+                except OSError:
+                    index.close()
+                    raise
                 self._file, self._size = file, indexed
         self._sequence = index.last_sequence()
 
@@ -95,7 +101,8 @@ class Writer:
         for name, compressed in segment_names(self._directory).items():
             if compressed:  # renamed when it was whole: the plain one was to be removed next
                 plain_path(self._directory, name).unlink(missing_ok=True)
-        return self._caught_up() or self._made_again()
+        damaged = damage_mark(self._directory).exists()
+        return (None if damaged else self._caught_up()) or self._made_again()
 
     def _caught_up(self) -> Index | None:
         """None where there is none that fits. An error that says nothing of the index is raised."""
@@ -120,6 +127,7 @@ class Writer:
             index.start()
             catch_up(index, self._directory)
             index.finish()
+            damage_mark(self._directory).unlink(missing_ok=True)
             opened.pop_all()
             return index
 
@@ -165,7 +173,8 @@ class Writer:
                 self._rotate_when_due()
                 self._index.sql.execute("BEGIN IMMEDIATE")
                 lines: list[bytes] = []
-                settled = [self._settle(group, lines) for group in groups]
+                now = self._settings.clock()  # one for each write: recovery tells them apart by it
+                settled = [self._settle(group, lines, now) for group in groups]
                 if lines:
                     self._write(b"".join(lines))
                 self._index.sql.execute("COMMIT")
@@ -179,7 +188,7 @@ class Writer:
                 raise
             return settled
 
-    def _settle(self, group: Prepared, lines: list[bytes]) -> Settled:
+    def _settle(self, group: Prepared, lines: list[bytes], now: datetime) -> Settled:
         index = self._index
         known = {key: found for key in group.keys if (found := index.known(key)) is not None}
         taken = [one.event_id for one in group.fields if index.has_event_id(one.event_id)]
@@ -188,7 +197,6 @@ class Writer:
             fresh = fresh_places(group, known, taken, version)
         except AppendError as error:
             return error
-        now = self._settings.clock()
         added: list[Row | Damage] = []
         at = self._size + sum(map(len, lines))
         for left, place in zip(range(len(fresh) - 1, -1, -1), fresh, strict=True):
@@ -225,6 +233,7 @@ class Writer:
     def _fail(self, error: Exception) -> None:
         """After a failed fsync nothing that the system says of the file can be trusted: begin anew."""
         self._broken = f"writing to {self._directory} failed: {error}"
+        note_damage(self._directory, error)
         with suppress(sqlite3.Error):
             self._index.sql.execute("ROLLBACK")
         if self._handle is not None:

@@ -141,9 +141,9 @@ class FileEventStore(LocalReads, Consuming):
         with self._meter.timed("append"):
             if self._settings.read_only:
                 raise NotSupported(f"the store in {self._settings.path} was opened for reading only")
-            if not events:
-                return []
             prepared = prepare(events, expected_version)
+            if not prepared.fields:
+                return []
             await self.initialize()
             assert self._commits is not None  # noqa: S101  initialized for writing
             results = await self._commits.submit(prepared)

@@ -88,9 +88,9 @@ class KurrentEventStore(DerivedReads, Consuming):
     ) -> list[AppendResult]:
         """See `EventStore.append_batch`. Raises `NotSupported` where the events are of several entities."""
         with self._meter.timed("append"):
-            if not events:
-                return []
             prepared = prepare(events, expected_version)
+            if not prepared.fields:
+                return []
             results = prepared.results(await self._appender.append(prepared))
         self._meter.count(results)
         return results

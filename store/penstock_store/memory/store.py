@@ -117,9 +117,9 @@ class MemoryEventStore(LocalReads, Consuming):
     ) -> list[AppendResult]:
         """See `EventStore.append_batch`."""
         with self._meter.timed("append"):
-            if not events:
-                return []
             prepared = prepare(events, expected_version)
+            if not prepared.fields:
+                return []
             taken = [one.event_id for one in prepared.fields if UUID(bytes=one.event_id) in self._ids]
             fresh = fresh_places(prepared, self._keys, taken, self._versions.get(prepared.entity, 0))
             now = self._clock()

@@ -119,9 +119,9 @@ class PostgresStore(PostgresEventStore, Consuming):
     ) -> list[AppendResult]:
         """See `EventStore.append_batch`."""
         with self._meter.timed("append"):
-            if not events:
-                return []
             prepared = prepare(events, expected_version)
+            if not prepared.fields:
+                return []
             async with self._writes.call():
                 settled, roll_due = await self._appender.append(prepared)
             results = prepared.results(settled)
