@@ -206,6 +206,8 @@ def _long_size(data: bytes, at: int) -> tuple[int, int]:
     """A number of more than one byte, without its zigzag, and the position of its last byte."""
     value = shift = 0
     while data[at] >= 0x80:
+        if shift > 28:  # no record is as long, and a number of a million bytes is quadratic work
+            raise ValueError("a length without end")
         value |= (data[at] & 0x7F) << shift
         at += 1
         shift += 7
