@@ -103,7 +103,7 @@ def ingest(decoder: Decoder, records: list[Any]) -> PendingBatch:
 
 
 @pytest.mark.parametrize(
-    ("make", "bound"), [(generic, Cost(840, 31)), (typed, Cost(815, 37))], ids=["generic", "typed"]
+    ("make", "bound"), [(generic, Cost(755, 24)), (typed, Cost(740, 30))], ids=["generic", "typed"]
 )
 def test_to_ingest_an_event(make: Callable[[int], Event], bound: Cost) -> None:
     registry, decoder = InMemoryRegistry(), Decoder()
