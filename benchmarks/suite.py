@@ -171,7 +171,9 @@ def _growth(
 
 def _parts(servers: Servers, plan: Plan, log: Log, found: dict[str, Any]) -> None:
     with servers.topic(Load(count=plan.events)) as topic:
-        taken = _repeated("parts", replace(plan, rounds=1), log, lambda: measure_parts(servers, topic, "lean"))
+        taken = _repeated(
+            "parts", replace(plan, rounds=1), log, lambda: measure_parts(servers, topic, "lean")
+        )
     for name, values in taken.items():
         part, _, kind = name.partition("_")
         group = "cpu_s_per_million" if kind else "events_per_s"
