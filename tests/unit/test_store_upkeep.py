@@ -59,7 +59,7 @@ async def test_a_roll_that_could_not_pass_is_not_tried_with_every_batch(
     async def roll() -> None:
         rolls.append(asyncio.get_running_loop().time())
         if len(rolls) == 1:
-            raise SinkUnavailable("lock timeout")
+            raise SinkUnavailable("lock timeout", sqlstate="55P03")
 
     upkeep = Upkeep(marks.publish, roll)
 

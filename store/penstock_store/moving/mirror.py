@@ -136,6 +136,7 @@ class MirroredStore(Delegated):
                 await self._moved.wait_for(lambda: not self._appending)
             while not await self._bring():  # noqa: ASYNC110  nobody tells when a server is back
                 await asyncio.sleep(_SOON)
+            await self._copier.finish()
             self._truth = self._new
             _log.info("switched_to_new_store", sequence=self._copier.report.position)
         finally:

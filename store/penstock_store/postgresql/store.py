@@ -123,7 +123,7 @@ class PostgresStore(PostgresEventStore, Consuming):
                 return []
             prepared = prepare(events, expected_version)
             async with self._writes.call():
-                settled, roll_due = await self._appender.append(prepared)
+                settled, roll_due = await self._appender.append(prepared, self._upkeep.make_current)
             results = prepared.results(settled)
         self._meter.count(results)
         self._upkeep.ask(roll_due=roll_due)
