@@ -143,8 +143,11 @@ async def test_a_conflict_is_an_error_and_stores_nothing_of_its_batch(store: Eve
     conflicting = _event("another", idempotency_key="k")
     with pytest.raises(AppendConflict) as caught:
         await store.append_batch([_event(), conflicting])
-    assert caught.value.event_ids == (conflicting.event_id,)
+    assert (caught.value.event_ids, caught.value.places) == ((conflicting.event_id,), (1,))
     assert caught.value.reason == "key_conflict"
+    with pytest.raises(AppendConflict) as caught:  # a repeat in the call counts by its own place
+        await store.append_batch([_event(), conflicting, _event(), conflicting])
+    assert (caught.value.event_ids, caught.value.places) == ((conflicting.event_id,), (1, 3))
     with pytest.raises(AppendConflict) as caught:
         await store.append_batch([_event(), _event(event_id=stored.event_id, idempotency_key="k2")])
     assert caught.value.reason == "event_id_taken"
@@ -153,8 +156,9 @@ async def test_a_conflict_is_an_error_and_stores_nothing_of_its_batch(store: Eve
         [_event(idempotency_key="n"), _event("b", idempotency_key="n")],
         [_event(event_id=one, idempotency_key="n"), _event(event_id=one, idempotency_key="m")],
     ):
-        with pytest.raises(AppendConflict):
+        with pytest.raises(AppendConflict) as caught:
             await store.append_batch(pair)
+        assert caught.value.places == (1,)
     assert len(await _all(store)) == 1
 
 
