@@ -135,8 +135,8 @@ def _secrets(settings: Settings, layers: SettingsLayers) -> Iterator[Finding]:
         value = getattr(settings, name)
         if not isinstance(value, SecretStr):
             continue
-        if problem := _of_url(value.get_secret_value()):
-            level, said = problem
+        if found := _of_url(value.get_secret_value()):
+            level, said = found
             yield Finding(level, name, layers.source(name), said)
     yield from _readable_file(layers)
 
