@@ -401,6 +401,22 @@ async def test_a_snapshot_is_replaced_by_newer_ones_of_its_version(store: EventS
     assert [snapshot and snapshot.state for snapshot in newest] == ["newer", [], None]
 
 
+async def test_a_snapshot_without_a_sequence_stands_at_the_newest_event(store: EventStore) -> None:
+    assert await store.create_snapshot("k", 0)
+    found = await store.get_snapshot("k")
+    assert found is not None
+    assert found.sequence == 0
+    last = (await store.append_batch([_event("e1"), _event("e1")]))[-1]
+    assert await store.create_snapshot("k", 2)
+    assert not await store.create_snapshot("k", 1, sequence=0)
+    found = await store.get_snapshot("k")
+    assert found is not None
+    assert (found.state, found.sequence) == (2, last.sequence)
+    later = await store.append(_event("e1"))
+    since = store.stream_since(found.sequence, QueryOptions(entity_id="e1", tenant_id="default"))
+    assert [event.event_id async for event in since] == [later.event_id]
+
+
 async def test_a_snapshot_that_cannot_be_stored_is_refused(store: EventStore) -> None:
     refused: tuple[tuple[str, Any, Any, Any], ...] = (
         ("", 1, 1, 1),
@@ -408,7 +424,6 @@ async def test_a_snapshot_that_cannot_be_stored_is_refused(store: EventStore) ->
         ("k", "\0", 1, 1),
         ("k", 1, -1, 1),
         ("k", 1, "1", 1),
-        ("k", 1, None, 1),
         ("k", 1, True, 1),
         ("k", 1, 1, 0),
         ("k", 1, 1, 1.0),

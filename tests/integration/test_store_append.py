@@ -319,6 +319,22 @@ async def test_a_state_never_passes_an_event_that_is_yet_to_commit(
     assert (loaded.state, loaded.version) == (3, after.sequence)
 
 
+async def test_a_snapshot_without_a_sequence_passes_no_event_that_is_yet_to_commit(
+    store: PostgresStore, owner: Connection
+) -> None:
+    first = await store.append(_event())
+    slow = owner.transaction()
+    await slow.start()
+    await owner.fetchrow(_APPEND, *_arguments(prepare([_event("e2")])), False)
+    await store.append(_event())
+    await store.create_snapshot("k", 1)
+    await slow.commit()
+    found = await store.get_snapshot("k")
+    assert found is not None
+    assert found.sequence == first.sequence
+    assert len([event async for event in store.stream_since(found.sequence)]) == 2
+
+
 async def test_a_version_that_reads_have_not_reached_comes_with_the_mark(
     store: PostgresStore, owner: Connection
 ) -> None:
