@@ -300,6 +300,19 @@ async def test_a_rebuild_from_elsewhere_begins_anew(store: PostgresStore, reader
     assert await reader.fetchval(_TOTALS) == 30
 
 
+async def test_what_was_left_out_may_be_left_out_of_a_rebuild(store: PostgresStore, reader: Any) -> None:
+    """What an interrupted one folded with another choice is not gone on with."""
+    results = await store.append_batch(_events(1, 2, -1, 4, 5, 6, 7, 8, 9))  # two transactions
+    skip = {results[2].sequence}
+    await ProjectionRunner(store, _orders(), skip=skip).run(once=True)
+    with pytest.raises(ProjectionFailed, match=f"--skip {results[2].sequence}"):
+        await rebuild(store, _orders())
+    with pytest.raises(ProjectionFailed):  # stopped behind what it left out too much of
+        await rebuild(store, _failing_after(results[6].sequence, 1), skip={*skip, results[0].sequence})
+    assert (await rebuild(store, _orders(factor=10), skip=skip)).sequence == results[-1].sequence
+    assert await reader.fetchval(_TOTALS) == 420
+
+
 async def test_a_rebuild_whose_tables_are_gone_begins_anew(
     store: PostgresStore, reader: Any, database: Database
 ) -> None:
