@@ -135,7 +135,8 @@ async def test_the_first_batch_after_quiet_days_is_of_now(make_sink: SinkFactory
 
 async def test_a_roll_that_cannot_pass_stops_no_batch(make_sink: SinkFactory, admin: Admin) -> None:
     upper = await _leave_days_ago(admin)
-    await admin.execute("REVOKE EXECUTE ON FUNCTION penstock.roll() FROM penstock_writer")
+    await admin.execute("ALTER FUNCTION penstock.roll(timestamptz) SET lock_timeout = '50ms'")
+    await admin.execute("SELECT pg_advisory_lock_shared(1346719315, 1)")  # as a batch of a stopped worker
     sink = await make_sink()
     claim = (await sink.claim([ref()]))[ref()]
     with capture_logs() as logs:
