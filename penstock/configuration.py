@@ -135,14 +135,30 @@ def _secrets(settings: Settings, layers: SettingsLayers) -> Iterator[Finding]:
         value = getattr(settings, name)
         if not isinstance(value, SecretStr):
             continue
-        parts = urlsplit(value.get_secret_value())
-        if parts.scheme.startswith("postgres") and parts.hostname not in _LOCAL and not parts.password:
-            problem = (
-                "has no password: the login must come by another way (~/.pgpass, PGPASSWORD, a certificate)"
-            )
-            if not (os.environ.get("PGPASSWORD") or "password=" in parts.query):
-                yield Finding(Level.WARNING, name, layers.source(name), problem)
+        if found := _of_url(value.get_secret_value()):
+            level, said = found
+            yield Finding(level, name, layers.source(name), said)
     yield from _readable_file(layers)
+
+
+def _of_url(text: str) -> tuple[Level, str] | None:
+    from penstock_store.dsn import normalise_dsn
+    from penstock_store.errors import InvalidDsn
+
+    scheme, separator, _ = text.partition("://")
+    if not separator or not scheme.startswith("postgres"):
+        return None
+    try:
+        parts = urlsplit(normalise_dsn(text))
+    except InvalidDsn as error:
+        return Level.ERROR, f"cannot be used: {error}"
+    known = parts.password or os.environ.get("PGPASSWORD") or "password=" in parts.query
+    if known or parts.hostname in _LOCAL:
+        return None
+    return (
+        Level.WARNING,
+        "has no password: the login must come by another way (~/.pgpass, PGPASSWORD, a certificate)",
+    )
 
 
 def _readable_file(layers: SettingsLayers) -> Iterator[Finding]:

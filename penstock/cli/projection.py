@@ -3,7 +3,7 @@
 import asyncio
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -28,6 +28,9 @@ _projection = typer.Typer(
 NamesArgument = Annotated[
     list[str], typer.Argument(metavar="MODULE:NAME", help="Such as shop.projections:orders.")
 ]
+SkipOption = Annotated[
+    list[int] | None, typer.Option("--skip", metavar="SEQUENCE", help="Leave this event out; repeat.")
+]
 LossOption = Annotated[
     bool, typer.Option("--accept-loss", help="Go on without events that retention dropped unread.")
 ]
@@ -48,9 +51,7 @@ def _store(dsn: str) -> "EventStore":
 def _run(
     names: NamesArgument,
     once: Annotated[bool, typer.Option("--once", help="End when what is there now is done.")] = False,
-    skip: Annotated[
-        list[int] | None, typer.Option("--skip", metavar="SEQUENCE", help="Leave this event out; repeat.")
-    ] = None,
+    skip: SkipOption = None,
     accept_loss: LossOption = False,
     metrics_port: MetricsPortOption = None,
     database_url: DatabaseOption = None,
@@ -128,6 +129,7 @@ def _rebuild(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be done; change nothing.")
     ] = False,
+    skip: SkipOption = None,
     accept_loss: LossOption = False,
     as_json: JsonOption = False,
     database_url: DatabaseOption = None,
@@ -141,7 +143,8 @@ def _rebuild(
 
     found = find_projection(name)
     settings = load_settings(database_url=database_url, stack=stack)
-    said = asyncio.run(_rebuilt(settings.database(), found, snapshot, accept_loss, dry_run=dry_run))
+    chosen: dict[str, Any] = {"snapshot": snapshot, "skip": frozenset(skip or ()), "accept_loss": accept_loss}
+    said = asyncio.run(_rebuilt(settings.database(), found, chosen, dry_run=dry_run))
     if as_json:
         typer.echo(json.dumps(said))
     elif dry_run:
@@ -157,13 +160,13 @@ def _rebuild(
 
 
 async def _rebuilt(
-    dsn: str, found: "Projection", snapshot: str | None, accept_loss: bool, *, dry_run: bool
+    dsn: str, found: "Projection", chosen: dict[str, Any], *, dry_run: bool
 ) -> dict[str, int | str]:
     from penstock_store.projections import rebuild
 
     async with _store(dsn) as store:
         if not dry_run:
-            return asdict(await rebuild(store, found, snapshot=snapshot, accept_loss=accept_loss))
+            return asdict(await rebuild(store, found, **chosen))
         kept = await store.get_checkpoint(found.checkpoint)
         return {
             "name": found.name,

@@ -54,7 +54,7 @@ class Consuming(ABC):
 
     @abstractmethod
     async def create_snapshot(
-        self, key: str, state: JsonValue, *, sequence: int, state_version: int = 1
+        self, key: str, state: JsonValue, *, sequence: int | None = None, state_version: int = 1
     ) -> bool: ...
 
     def checkpoint(

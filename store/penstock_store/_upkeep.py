@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import structlog
 
@@ -19,6 +20,7 @@ _AGAIN_SECONDS = 5.0
 _ROLL_AGAIN_SECONDS = 60.0
 """A roll that waits for a batch of a worker that is stopped keeps everybody else's batches waiting for the
 ten seconds of its lock_timeout: not more often than this, until a claim ends the stopped one."""
+_AWAY: Final = ("08", "57P")  # SQLSTATE: says nothing about the roll
 
 
 class Upkeep:
@@ -33,6 +35,7 @@ class Upkeep:
         self._wanted = False
         self._roll_due = False
         self._roll_after = 0.0
+        self._rolling = asyncio.Lock()
         self._again: asyncio.TimerHandle | None = None
 
     def ask(self, *, roll_due: bool = False) -> None:
@@ -42,6 +45,21 @@ class Upkeep:
         self._forget_timer()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
+
+    async def make_current(self, ended: bool) -> bool:
+        """Before a write that found no partition, or one that has `ended`. False: that one has to do, as a
+        roll cannot pass. Raises `StoreError` where nothing can be written.
+        """
+        if not ended:
+            await self._roll()
+            return True
+        try:
+            return await self._roll_now()
+        except StoreError as error:
+            if not _cannot_pass(error):
+                raise
+            _log.warning("upkeep_failed", error=str(error))
+            return False
 
     async def _run(self) -> None:
         while self._wanted:
@@ -56,13 +74,19 @@ class Upkeep:
                 self._again = asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self.ask)
                 return
 
-    async def _roll_now(self) -> None:
-        now = asyncio.get_running_loop().time()
-        if now < self._roll_after:
-            return
-        self._roll_after = now + _ROLL_AGAIN_SECONDS
-        await self._roll()
-        self._roll_after = 0.0
+    async def _roll_now(self) -> bool:
+        """False: it could not pass a moment ago."""
+        async with self._rolling:
+            now = asyncio.get_running_loop().time()
+            if now < self._roll_after:
+                return False
+            try:
+                await self._roll()
+            except StoreError as error:
+                if _cannot_pass(error):
+                    self._roll_after = now + _ROLL_AGAIN_SECONDS
+                raise
+            return True
 
     async def settle(self, seconds: float) -> None:
         """Wait for what was asked for, then give it up."""
@@ -80,3 +104,9 @@ class Upkeep:
         if self._again is not None:
             self._again.cancel()
             self._again = None
+
+
+def _cannot_pass(error: StoreError) -> bool:
+    """The server answered: it is the roll that fails."""
+    state = getattr(error, "sqlstate", None)
+    return state is not None and not state.startswith(_AWAY)

@@ -89,7 +89,10 @@ class Prepared(NamedTuple):
 
     def conflict(self, places: Iterable[int], reason: str) -> AppendConflict:
         """The error for these of `fields`."""
-        return AppendConflict([UUID(bytes=self.fields[place].event_id) for place in places], reason)
+        wrong = set(places)
+        ids = [UUID(bytes=self.fields[place].event_id) for place in sorted(wrong)]
+        given = [index for index, place in enumerate(self.places) if place in wrong]
+        return AppendConflict(ids, reason, places=given)
 
 
 def prepare(events: Sequence[Event], expected_version: int | None = None) -> Prepared:
@@ -102,18 +105,18 @@ def prepare(events: Sequence[Event], expected_version: int | None = None) -> Pre
     places: list[int] = []
     of_key: dict[Key, int] = {}
     ids: set[bytes] = set()
-    for event in events:
+    for index, event in enumerate(events):
         if not isinstance(event, Event):
             raise InvalidAppend(f"only an Event can be appended; got {event!r:.200}")
         one = EventFields.of(event)
         place = of_key.setdefault((one.tenant_id, one.idempotency_key), len(fields))
         if place == len(fields):
             if one.event_id in ids:
-                raise AppendConflict([event.event_id], "event_id_taken")
+                raise AppendConflict([event.event_id], "event_id_taken", places=[index])
             ids.add(one.event_id)
             fields.append(one)
         elif fields[place].content_hash != one.content_hash:
-            raise AppendConflict([event.event_id], "key_conflict")
+            raise AppendConflict([event.event_id], "key_conflict", places=[index])
         places.append(place)
     _check_expectation(fields, expected_version)
     return Prepared(fields, places, expected_version)

@@ -41,9 +41,10 @@ class MigrationError(StoreError):
 class PartitionError(StoreError):
     """A partition could not be made, rolled, closed or dropped. `retryable`: the same call may pass later."""
 
-    def __init__(self, message: str, *, retryable: bool = False) -> None:
+    def __init__(self, message: str, *, retryable: bool = False, sqlstate: str | None = None) -> None:
         super().__init__(message)
         self.retryable = retryable
+        self.sqlstate = sqlstate
 
 
 class SinkError(StoreError):

@@ -27,6 +27,7 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}(\.[A-Za-z_][A-Za-z0-9_]{
 _RETRY: Final = ("40P01", "40001")
 _ATTEMPTS: Final = 3
 _REMOVED_AT_ONCE: Final = 10_000  # rows that one statement of a clean-up deletes
+_MOST_HOURS: Final = 8_760_000  # so long ago both Python and PostgreSQL can still reckon
 _LOCK: Final = (1346719317, 1)  # of ensure_table: two CREATE … IF NOT EXISTS at once can collide
 
 
@@ -113,8 +114,8 @@ class IdempotencyLedger:
 
     async def cleanup_old_events(self, hours: float = 24) -> int:
         """Forget marks older than `hours`; how many they were. In pieces, so that it blocks nobody."""
-        if not hours >= 0:
-            raise LedgerError(f"hours must be 0 or more; got {hours!r}")
+        if not 0 <= hours <= _MOST_HOURS:
+            raise LedgerError(f"hours must be from 0 to {_MOST_HOURS:,}, a thousand years; got {hours!r}")
         removed = 0
         while True:
             rows = await self._run(

@@ -137,4 +137,5 @@ async def _call(work: Any, done: str) -> Any:
         raise PartitionError(
             f"partitions could not be {done}: {str(error).splitlines()[0]}" + (f". {hint}" if hint else ""),
             retryable=(error.sqlstate or "")[:2] in _LATER,
+            sqlstate=error.sqlstate,
         ) from error

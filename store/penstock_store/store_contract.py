@@ -136,10 +136,13 @@ class EventStore(EventReader, Protocol):
         ...
 
     async def create_snapshot(
-        self, key: str, state: JsonValue, *, sequence: int, state_version: int = 1
+        self, key: str, state: JsonValue, *, sequence: int | None = None, state_version: int = 1
     ) -> bool:
         """Keep the state folded up to `sequence`; False where a newer one is kept under key and version.
 
+        Without a `sequence` it stands at the newest event that a reader by sequence reaches now. That is for
+        who knows that the state holds them all, as nobody appends meanwhile: beside writers name the last
+        event folded, or what came since is in no state that begins with the snapshot.
         `state_version`: raise it when the meaning of the state changes; each version has its own snapshot.
         Raises `InvalidSnapshot`.
         """

@@ -33,11 +33,13 @@ class InvalidAppend(AppendError, ValueError):
 class AppendConflict(AppendError):
     """A key or an event id is stored already, for something else. Give each event its own.
 
-    `event_ids`: those of the events given that conflict. `reason`: key_conflict or event_id_taken.
+    `event_ids`: those of the events given that conflict; `places`: their indexes in the call, which tell two
+    of one id apart. `reason`: key_conflict or event_id_taken.
     """
 
-    def __init__(self, event_ids: Sequence[UUID], reason: str) -> None:
+    def __init__(self, event_ids: Sequence[UUID], reason: str, *, places: Sequence[int]) -> None:
         self.event_ids = tuple(event_ids)
+        self.places = tuple(places)
         self.reason = reason
         said = {
             "key_conflict": "the idempotency key stands for another type, entity or payload",

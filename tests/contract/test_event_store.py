@@ -143,8 +143,11 @@ async def test_a_conflict_is_an_error_and_stores_nothing_of_its_batch(store: Eve
     conflicting = _event("another", idempotency_key="k")
     with pytest.raises(AppendConflict) as caught:
         await store.append_batch([_event(), conflicting])
-    assert caught.value.event_ids == (conflicting.event_id,)
+    assert (caught.value.event_ids, caught.value.places) == ((conflicting.event_id,), (1,))
     assert caught.value.reason == "key_conflict"
+    with pytest.raises(AppendConflict) as caught:  # a repeat in the call counts by its own place
+        await store.append_batch([_event(), conflicting, _event(), conflicting])
+    assert (caught.value.event_ids, caught.value.places) == ((conflicting.event_id,), (1, 3))
     with pytest.raises(AppendConflict) as caught:
         await store.append_batch([_event(), _event(event_id=stored.event_id, idempotency_key="k2")])
     assert caught.value.reason == "event_id_taken"
@@ -153,8 +156,9 @@ async def test_a_conflict_is_an_error_and_stores_nothing_of_its_batch(store: Eve
         [_event(idempotency_key="n"), _event("b", idempotency_key="n")],
         [_event(event_id=one, idempotency_key="n"), _event(event_id=one, idempotency_key="m")],
     ):
-        with pytest.raises(AppendConflict):
+        with pytest.raises(AppendConflict) as caught:
             await store.append_batch(pair)
+        assert caught.value.places == (1,)
     assert len(await _all(store)) == 1
 
 
@@ -411,6 +415,22 @@ async def test_a_snapshot_is_replaced_by_newer_ones_of_its_version(store: EventS
     assert [snapshot and snapshot.state for snapshot in newest] == ["newer", [], None]
 
 
+async def test_a_snapshot_without_a_sequence_stands_at_the_newest_event(store: EventStore) -> None:
+    assert await store.create_snapshot("k", 0)
+    found = await store.get_snapshot("k")
+    assert found is not None
+    assert found.sequence == 0
+    last = (await store.append_batch([_event("e1"), _event("e1")]))[-1]
+    assert await store.create_snapshot("k", 2)
+    assert not await store.create_snapshot("k", 1, sequence=0)
+    found = await store.get_snapshot("k")
+    assert found is not None
+    assert (found.state, found.sequence) == (2, last.sequence)
+    later = await store.append(_event("e1"))
+    since = store.stream_since(found.sequence, QueryOptions(entity_id="e1", tenant_id="default"))
+    assert [event.event_id async for event in since] == [later.event_id]
+
+
 async def test_a_snapshot_that_cannot_be_stored_is_refused(store: EventStore) -> None:
     refused: tuple[tuple[str, Any, Any, Any], ...] = (
         ("", 1, 1, 1),
@@ -418,7 +438,6 @@ async def test_a_snapshot_that_cannot_be_stored_is_refused(store: EventStore) ->
         ("k", "\0", 1, 1),
         ("k", 1, -1, 1),
         ("k", 1, "1", 1),
-        ("k", 1, None, 1),
         ("k", 1, True, 1),
         ("k", 1, 1, 0),
         ("k", 1, 1, 1.0),

@@ -142,6 +142,17 @@ async def test_a_rebuild_begins_with_a_snapshot(store: EventStore) -> None:
         await rebuild(store, _totals(), snapshot="another")
 
 
+async def test_what_was_left_out_may_be_left_out_of_a_rebuild(store: EventStore) -> None:
+    results = await store.append_batch([_paid(1), _paid(2, poison=True), _paid(4)])
+    skip = {results[1].sequence}
+    await ProjectionRunner(store, _totals(), skip=skip).run(once=True)
+    with pytest.raises(ProjectionFailed):
+        await rebuild(store, _totals())
+    rebuilt = await rebuild(store, _totals(), skip=skip)
+    assert rebuilt.sequence == results[2].sequence
+    assert (await _value(store))["sum"] == 5
+
+
 async def test_a_standby_takes_over(store: EventStore) -> None:
     first, second = ProjectionRunner(store, _totals()), ProjectionRunner(store, _totals())
     running = [asyncio.create_task(first.run()), asyncio.create_task(second.run())]

@@ -140,6 +140,9 @@ def test_a_fault_names_the_event_and_skip_leaves_it_out(
     assert "not running" in command("status")[1]
     code, said = command("rebuild", "shop_projections:count", "--dry-run")
     assert (code, "Nothing was changed" in said) == (0, True)
+    assert command("rebuild", "shop_projections:count")[0] == ExitCode.FAILED
+    code, said = command("rebuild", "shop_projections:count", "--skip", str(sequences[1]))
+    assert (code, "Rebuilt count in version 1 from 3 events" in said) == (0, True)
     code, said = command("rebuild", "shop_projections:totals", "--json")
     assert code == ExitCode.OK
     assert json.loads(said)["events"] == 0  # it never ran

@@ -114,6 +114,14 @@ async def test_what_cannot_be_is_refused(pool: Any, ledger: IdempotencyLedger) -
             await ledger.mark_processed(*key)  # type: ignore[arg-type]
     with pytest.raises(LedgerError, match="hours"):
         await ledger.cleanup_old_events(hours=-1)
+    for hours in (
+        float("inf"),
+        float("nan"),
+        1e8,
+        1e12,
+    ):  # the last two: before PostgreSQL's, and Python's, time
+        with pytest.raises(LedgerError, match="hours"):
+            await ledger.cleanup_old_events(hours=hours)
     with pytest.raises(LedgerError, match="ensure_table"):
         await IdempotencyLedger(pool, table="missing").is_processed("t", "e")
 

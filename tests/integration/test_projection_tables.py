@@ -98,6 +98,49 @@ async def test_connections_that_end_in_the_middle_change_nothing(
     await admin.close(timeout=5)
 
 
+_LOCK_AT_COMMIT = """
+CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS
+    'BEGIN PERFORM pg_advisory_xact_lock(7, 7); RETURN NULL; END';
+CREATE CONSTRAINT TRIGGER hold AFTER INSERT ON orders DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION hold();
+"""
+_WAITING = """
+SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE datname = current_database() AND NOT granted AND locktype = $1
+"""
+
+
+async def test_a_commit_that_outlives_its_connection_is_not_done_twice(
+    store: PostgresStore, database: Database
+) -> None:
+    """The second attempt finds the old position, waits for the first one's COMMIT, and must not pass it."""
+    admin = await asyncpg.connect(database.admin_url, timeout=10)
+    handled: list[int] = []
+    connections: list[Any] = []
+
+    async def setup(connection: Any) -> None:
+        await connection.execute("CREATE TABLE orders (sequence bigint, amount int)")  # no key to stop it
+        await connection.execute(_LOCK_AT_COMMIT)
+
+    @projection("orders", setup=setup)
+    async def orders(connection: Any, event: RecordedEvent) -> None:
+        connections.append(connection)
+        handled.append(event.sequence)
+        await _insert(connection, event)
+
+    await store.append_batch(_events(1, 2))
+    await admin.execute("SELECT pg_advisory_lock(7, 7)")
+    running = asyncio.create_task(ProjectionRunner(store, orders).run(once=True))
+    await wait_for_async(lambda: admin.fetchval(_WAITING, "advisory"), what="a COMMIT under way")
+    connections[0].terminate()
+    await wait_for_async(lambda: admin.fetchval(_WAITING, "transactionid"), what="the second attempt")
+    await admin.execute("SELECT pg_advisory_unlock(7, 7)")
+    await asyncio.wait_for(running, 20)  # nor does it wait for its own lease
+    assert await admin.fetchval(_TOTALS) == 3
+    assert handled == [1, 2]
+    await admin.close(timeout=5)
+
+
 async def test_an_event_at_fault_is_found_in_its_batch(store: PostgresStore, reader: Any) -> None:
     results = await store.append_batch(_events(1, 2, 3, -1, 5))
     with pytest.raises(ProjectionFailed) as caught:
@@ -255,6 +298,19 @@ async def test_a_rebuild_from_elsewhere_begins_anew(store: PostgresStore, reader
         await rebuild(store, _failing_after(15, 1), snapshot="wrong")
     assert (await rebuild(store, _orders())).events == 30
     assert await reader.fetchval(_TOTALS) == 30
+
+
+async def test_what_was_left_out_may_be_left_out_of_a_rebuild(store: PostgresStore, reader: Any) -> None:
+    """What an interrupted one folded with another choice is not gone on with."""
+    results = await store.append_batch(_events(1, 2, -1, 4, 5, 6, 7, 8, 9))  # two transactions
+    skip = {results[2].sequence}
+    await ProjectionRunner(store, _orders(), skip=skip).run(once=True)
+    with pytest.raises(ProjectionFailed, match=f"--skip {results[2].sequence}"):
+        await rebuild(store, _orders())
+    with pytest.raises(ProjectionFailed):  # stopped behind what it left out too much of
+        await rebuild(store, _failing_after(results[6].sequence, 1), skip={*skip, results[0].sequence})
+    assert (await rebuild(store, _orders(factor=10), skip=skip)).sequence == results[-1].sequence
+    assert await reader.fetchval(_TOTALS) == 420
 
 
 async def test_a_rebuild_whose_tables_are_gone_begins_anew(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +98,36 @@ async def test_a_roll_that_is_due_follows_the_append(store: PostgresStore, owner
         " WHERE NOT (e.recorded_at >= p.lower AND e.recorded_at < p.upper)"
     )
     assert bounds == []
+
+
+async def _leave_days_ago(owner: Connection) -> datetime:
+    """The current partition is one of three days ago, as where nothing happened since; its end."""
+    await owner.execute("SELECT penstock.create_partition(clock_timestamp() - interval '3 days')")
+    assert await owner.fetchval("SELECT penstock.roll(clock_timestamp() - interval '3 days')") == "rolled"
+    upper: datetime = await owner.fetchval("SELECT upper FROM penstock.partitions WHERE state = 'current'")
+    return upper
+
+
+async def test_the_first_append_after_quiet_days_is_of_now(store: PostgresStore, owner: Connection) -> None:
+    """Not of the end of the partition that was current: retention drops that, and `recorded_since` passes
+    over it.
+    """
+    upper = await _leave_days_ago(owner)
+    before = await owner.fetchval("SELECT clock_timestamp()")
+    results = await asyncio.gather(*(store.append(_event(f"e{n}")) for n in range(8)))
+    assert min(result.recorded_at for result in results) >= before
+    assert await owner.fetchval("SELECT state FROM penstock.partitions WHERE upper = $1", upper) == "closed"
+
+
+async def test_a_roll_that_cannot_pass_stops_no_append(store: PostgresStore, owner: Connection) -> None:
+    """Behind a worker stopped in its batch the partition of days ago has to do, a minute at a time."""
+    upper = await _leave_days_ago(owner)
+    await owner.execute("ALTER FUNCTION penstock.roll(timestamptz) SET lock_timeout = '50ms'")
+    await owner.execute("SELECT pg_advisory_lock_shared(1346719315, 1)")  # as a batch under way
+    with capture_logs() as logs:
+        for _ in range(3):
+            assert (await store.append(_event())).recorded_at == upper - timedelta(microseconds=1)
+    assert [log["event"] for log in logs] == ["upkeep_failed"]
 
 
 async def test_an_append_publishes_its_mark(store: PostgresStore, owner: Connection) -> None:
@@ -279,7 +310,7 @@ async def test_a_state_never_passes_an_event_that_is_yet_to_commit(
     first = await store.append(_event())
     slow = prepare([_event()], None)
     async with owner.transaction():
-        row = await owner.fetchrow(_APPEND, *_arguments(slow))
+        row = await owner.fetchrow(_APPEND, *_arguments(slow), False)
         assert row is not None
         after = await store.append(_event())
         assert first.sequence < row["first_sequence"] < after.sequence
@@ -287,6 +318,22 @@ async def test_a_state_never_passes_an_event_that_is_yet_to_commit(
         assert (loaded.state, loaded.version) == (1, first.sequence)
     loaded = await store.load("e1", _count, 0)
     assert (loaded.state, loaded.version) == (3, after.sequence)
+
+
+async def test_a_snapshot_without_a_sequence_passes_no_event_that_is_yet_to_commit(
+    store: PostgresStore, owner: Connection
+) -> None:
+    first = await store.append(_event())
+    slow = owner.transaction()
+    await slow.start()
+    await owner.fetchrow(_APPEND, *_arguments(prepare([_event("e2")])), False)
+    await store.append(_event())
+    await store.create_snapshot("k", 1)
+    await slow.commit()
+    found = await store.get_snapshot("k")
+    assert found is not None
+    assert found.sequence == first.sequence
+    assert len([event async for event in store.stream_since(found.sequence)]) == 2
 
 
 async def test_a_version_that_reads_have_not_reached_comes_with_the_mark(

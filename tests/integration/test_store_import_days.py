@@ -12,7 +12,10 @@ from fixtures.databases import Database
 from penstock_schemas import Event, RecordedEvent
 from penstock_store.backends import create_event_store
 from penstock_store.contract import QueryOptions
-from penstock_store.moving import CopyProgress, compare_stores, copy_events
+from penstock_store.moving import CopyProgress, MirroredStore, compare_stores, copy_events
+from penstock_store.moving.copying import Copier
+from penstock_store.partitions import list_partitions
+from penstock_store.retention import RetentionPolicy, plan, run
 from penstock_store.store_contract import EventStore
 
 _DAY = timedelta(days=1)
@@ -96,6 +99,49 @@ async def test_each_day_goes_into_its_own_partition(database: Database) -> None:
         *((today - 10 * _DAY + day * _DAY, _PER_DAY) for day in days),
         (today, 2),
     ]
+
+
+async def _current(database: Database) -> datetime:
+    connection = await asyncpg.connect(database.url, timeout=10)
+    try:
+        lower: datetime = await connection.fetchval(
+            "SELECT lower FROM penstock.partitions WHERE state = 'current'"
+        )
+        return lower
+    finally:
+        await connection.close(timeout=5)
+
+
+async def test_a_copy_that_is_called_again_leaves_the_target_in_today(database: Database) -> None:
+    """Killed between its last batch and its end: the second one has nothing to copy."""
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    source = await _history(today - 100 * _DAY, [0])
+    async with create_event_store("postgresql", dsn=database.writer_url) as target:
+        copier = Copier(source, target)
+        await copier.advance()
+        await copier.close()
+        assert await _current(database) == today - 100 * _DAY
+        assert (await copy_events(source, target)).stored == 0
+        assert await _current(database) == today
+
+
+async def test_after_a_switch_appends_are_of_today_and_kept(database: Database) -> None:
+    """The mirror filled the new store from a history that ends 100 days ago."""
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    source = await _history(today - 100 * _DAY, [0])
+    target = create_event_store("postgresql", dsn=database.writer_url)
+    async with MirroredStore(source, target) as store:
+        await store.switch(timeout=60)
+        assert await _current(database) == today
+        new = await store.append(Event(event_type="b", entity_id="e1"))
+        assert new.recorded_at >= today
+        retention = await asyncpg.connect(database.retention_url, timeout=10)
+        policy = RetentionPolicy(retain_days=90)
+        due = plan(await list_partitions(retention), policy, datetime.now(UTC))
+        report = await run(due, retention)
+        await retention.close(timeout=5)
+        assert list(report.dropped.values()) == [_PER_DAY]
+        assert [event.event_id async for event in target.stream()] == [new.event_id]
 
 
 async def test_a_time_that_has_passed_in_the_target_becomes_the_nearest(database: Database) -> None:

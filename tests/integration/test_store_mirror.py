@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from fixtures.databases import Database
 from fixtures.tcp_proxy import proxied
@@ -14,13 +15,14 @@ from fixtures.waiting import wait_for_async
 from penstock_schemas import Event
 from penstock_store.appending import AppendResult
 from penstock_store.backends import create_event_store
+from penstock_store.checkpoint_records import CheckpointRecords, Move
 from penstock_store.contract import QueryOptions
 from penstock_store.journal import EventJournal, create_event_journal, migrate_file_to_postgres
 from penstock_store.memory import MemoryEventStore
-from penstock_store.moving import MirroredStore, compare_stores
+from penstock_store.moving import MirroredStore, compare_stores, copy_events
 from penstock_store.read_errors import StoreUnavailable
-from penstock_store.store_contract import EventStore
-from penstock_store.store_errors import InvalidSettings, UnknownBackend, WrongExpectedVersion
+from penstock_store.store_contract import Capability, EventStore
+from penstock_store.store_errors import InvalidSettings, NotSupported, UnknownBackend, WrongExpectedVersion
 
 
 def _event(number: int) -> Event:
@@ -156,6 +158,96 @@ async def test_a_switch_that_is_tried_again_at_once_loses_no_append(overlapping:
         assert {result.event_id for result in results} <= held
         await store.switch()  # nothing is left to do
         assert (await old.get_metrics()).events + len(results) >= (await new.get_metrics()).events == 22
+
+
+async def test_a_switch_outlives_a_restart(tmp_path: Path, database: Database) -> None:
+    """With the same two stores: the old one must not be the truth again, without what came since."""
+
+    def stores() -> tuple[EventStore, EventStore]:
+        old = create_event_store("file", directory=tmp_path / "old")
+        return old, create_event_store("postgresql", dsn=database.writer_url)
+
+    async with MirroredStore(*stores()) as store:
+        await store.append_batch([_event(number) for number in range(6)])
+        await store.switch(timeout=60)
+        known = Event(event_type="a", entity_id="e0", idempotency_key="k")
+        last = await store.append(known)
+    async with MirroredStore(*stores()) as store:
+        assert store.mirror_status().switched
+        assert [event.sequence async for event in store.stream()][-1] == last.sequence
+        assert not (await store.append(known)).stored
+        with pytest.raises(WrongExpectedVersion):
+            await store.append(_event(3), expected_version=4)
+        assert (await store.append(_event(3), expected_version=last.sequence)).stored
+        await store.switch()  # nothing is left to do
+
+
+class _Unmarked(MemoryEventStore):
+    """Keeps a switch's mark, and loses the answer."""
+
+    def checkpoint_records(self) -> CheckpointRecords:
+        records = super().checkpoint_records()
+        save = records.save
+
+        async def lost(move: Move) -> bool:
+            await save(move)
+            raise StoreUnavailable("the answer was lost")
+
+        records.save = lost  # type: ignore[method-assign]
+        return records
+
+
+@pytest.mark.parametrize("appended", [0, 1], ids=["at once", "after an append"])
+async def test_a_switch_that_failed_with_its_mark_kept_forks_nothing(appended: int) -> None:
+    """The new store may be the truth after the restart as long as it has all; else the old one goes on."""
+    old, new = _Unmarked(), MemoryEventStore()
+    async with MirroredStore(old, new) as store:
+        await store.append(_event(0))
+        with pytest.raises(StoreUnavailable, match="answer was lost"):
+            await store.switch()
+        for number in range(appended):
+            await store.append(_event(number))
+        assert not store.mirror_status().switched
+    for _ in range(2):
+        async with MirroredStore(old, new) as store:
+            assert store.mirror_status().switched is not bool(appended)
+            if appended:
+                await wait_for_async(lambda: store.mirror_status().level)
+            result = await store.append(_event(9))
+            assert result.event_id in {event.event_id async for event in new.stream()}
+            assert len([event async for event in store.stream()]) == result.sequence
+
+
+async def test_what_others_write_to_the_old_store_after_a_switch_takes_nothing_back() -> None:
+    old, new = MemoryEventStore(), MemoryEventStore()
+    async with MirroredStore(old, new) as store:
+        await store.append(_event(0))
+        await store.switch()
+        await store.append(_event(1))
+    await old.append(_event(2))
+    with capture_logs() as logs:
+        async with MirroredStore(old, new) as store:
+            assert store.mirror_status().switched
+            await copy_events(old, new)
+    assert "old_store_written_after_switch" in [log["event"] for log in logs]
+    async with MirroredStore(old, new) as store:  # what was copied since says nothing else
+        assert store.mirror_status().switched
+        assert len([event async for event in store.stream()]) == 3
+
+
+class _Without(MemoryEventStore):
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        return super().capabilities - {Capability.CHECKPOINTS}
+
+
+async def test_a_switch_that_could_not_be_kept_is_refused() -> None:
+    async with MirroredStore(_Without(), MemoryEventStore()) as store:
+        await store.append(_event(0))
+        with pytest.raises(NotSupported, match="configuration"):
+            await store.switch()
+        assert not store.mirror_status().switched
+        assert (await store.append(_event(1))).stored
 
 
 async def test_a_cut_link_to_the_new_database_is_made_good(tmp_path: Path, database: Database) -> None:

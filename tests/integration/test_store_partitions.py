@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from fixtures.databases import Database
 from fixtures.ingesting import Rejections, SinkFactory, batch, event, ref, refuse
@@ -111,6 +112,48 @@ async def test_a_late_roll_is_made_by_the_writer(
     assert stamps == upper - timedelta(microseconds=1)
     rolled = "SELECT count(*) FROM penstock.partitions WHERE state = 'closed'"
     await wait_for_async(lambda: admin.fetchval(rolled), 10, "the roll")
+
+
+async def _leave_days_ago(admin: Admin) -> datetime:
+    """The current partition is one of three days ago, as where no worker wrote since; its end."""
+    await admin.execute("SELECT penstock.create_partition(clock_timestamp() - interval '3 days')")
+    assert await admin.fetchval("SELECT penstock.roll(clock_timestamp() - interval '3 days')") == "rolled"
+    upper: datetime = await admin.fetchval("SELECT upper FROM penstock.partitions WHERE state = 'current'")
+    return upper
+
+
+async def test_the_first_batch_after_quiet_days_is_of_now(make_sink: SinkFactory, admin: Admin) -> None:
+    await _leave_days_ago(admin)
+    before = await admin.fetchval("SELECT clock_timestamp()")
+    sink = await make_sink()
+    claim = (await sink.claim([ref()]))[ref()]
+    await sink.write(batch(claim, [event(), event()]), reject=refuse)
+    assert await admin.fetchval("SELECT min(recorded_at) FROM penstock.events") >= before
+    states = [p.state for p in await partitions.list_partitions(admin)]
+    assert states == [PartitionState.CLOSED, PartitionState.CURRENT, PartitionState.FUTURE]
+
+
+async def test_a_roll_that_cannot_pass_stops_no_batch(make_sink: SinkFactory, admin: Admin) -> None:
+    upper = await _leave_days_ago(admin)
+    await admin.execute("ALTER FUNCTION penstock.roll(timestamptz) SET lock_timeout = '50ms'")
+    await admin.execute("SELECT pg_advisory_lock_shared(1346719315, 1)")  # as a batch of a stopped worker
+    sink = await make_sink()
+    claim = (await sink.claim([ref()]))[ref()]
+    with capture_logs() as logs:
+        for number in range(3):
+            made = batch(claim, [event()], first=number, expected=number or None)
+            await sink.write(made, reject=refuse)
+    assert await admin.fetchval("SELECT min(recorded_at) FROM penstock.events") == upper - timedelta(
+        microseconds=1
+    )
+    assert [log["event"] for log in logs] == ["upkeep_failed"]
+
+
+async def test_what_is_lost_after_quiet_days_is_accounted_for(make_sink: SinkFactory, admin: Admin) -> None:
+    await _leave_days_ago(admin)
+    sink = await make_sink()
+    claim = (await sink.claim([ref()]))[ref()]
+    assert (await sink.skip(claim, 0, 5, "gone")).position == 5
 
 
 async def test_a_key_repeated_across_a_roll_is_found(make_sink: SinkFactory, admin: Admin) -> None:

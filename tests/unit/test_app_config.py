@@ -72,6 +72,7 @@ def test_no_secret_is_shown_or_linted(
         ('databse_url = "x"', {}, "databse_url", "unknown key; did you mean database_url?"),
         ("group_id = 5", {}, "group_id", "valid string"),
         ("", {"PENSTOCK_RETAIN_DAYS": "x"}, "PENSTOCK_RETAIN_DAYS", "valid number"),
+        ('reader_database_url = "postgresql://r:a[b@db/d"', {}, "reader_database_url", "percent-encode"),
         ('[event_store]\nbackend = "fil"', {}, "event_store.backend", "did you mean file?"),
         ('[event_store]\nbackend = "postgresql"', {}, "event_store.postgresql.dsn", "is missing"),
         (

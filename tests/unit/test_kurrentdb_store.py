@@ -250,6 +250,11 @@ async def test_snapshots_are_replaced_by_newer_ones() -> None:
     found = await store.get_snapshot("k")
     assert found is not None
     assert (found.state, found.sequence) == ({"n": 2**70}, 5)
+    last = await store.append(_event())
+    assert await store.create_snapshot("now", 1)  # without a sequence: at the newest event
+    found = await store.get_snapshot("now")
+    assert found is not None
+    assert found.sequence == last.sequence
 
 
 async def test_health_says_why_not() -> None:

@@ -101,8 +101,27 @@ def test_other_urls_are_refused_without_quoting_them(dsn: str) -> None:
     assert "secret" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "password", ["s3cr/et", "s3cr?et", "s3cr#et", "s3cr[et", "s3cr]et", "s3cr@et", "1/et", "2?et=1"]
+)
+def test_a_password_that_ends_the_urls_part_is_refused(password: str) -> None:
+    with pytest.raises(InvalidDsn, match="percent-encode") as refused:
+        normalise_dsn(f"postgresql://writer:{password}@host/db")
+    assert password not in str(refused.value)
+    assert refused.value.__context__ is None  # a traceback shows no cause that quotes it
+
+
+@pytest.mark.parametrize(
+    "rest",
+    ["", "/db?host=/tmp", "u@/db", "[::1]:5/db", "u:p@h1:1,h2:2/db?user=x", "u:a:b@h", "%2Ftmp:1/db"],
+)
+def test_a_url_that_libpq_takes_passes(rest: str) -> None:
+    assert normalise_dsn(f"postgres://{rest}") == f"postgresql://{rest}"
+
+
 def test_redacting() -> None:
     assert redact_dsn("postgresql://u:p%40ss@h:1/d?password=x") == "postgresql://h:1/d"
+    assert redact_dsn("postgresql://writer:s3cr/et@host/db") == "postgresql://host/db"
 
 
 @pytest.mark.parametrize(

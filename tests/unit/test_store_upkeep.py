@@ -59,7 +59,7 @@ async def test_a_roll_that_could_not_pass_is_not_tried_with_every_batch(
     async def roll() -> None:
         rolls.append(asyncio.get_running_loop().time())
         if len(rolls) == 1:
-            raise SinkUnavailable("lock timeout")
+            raise SinkUnavailable("lock timeout", sqlstate="55P03")
 
     upkeep = Upkeep(marks.publish, roll)
 
@@ -76,3 +76,40 @@ async def test_a_roll_that_could_not_pass_is_not_tried_with_every_batch(
     for _ in range(3):
         await batch()
     assert len(rolls) == 3
+
+
+async def test_only_a_roll_that_cannot_pass_lets_a_late_write_go_on() -> None:
+    """One that the server did not answer says nothing: the write after it must not be of the past."""
+    failures = [SinkUnavailable("away"), SinkUnavailable("ended", sqlstate="57P01")]
+
+    async def roll() -> None:
+        if failures:
+            raise failures.pop()
+
+    upkeep = Upkeep(Marks(0).publish, roll)
+    for _ in range(2):
+        with pytest.raises(SinkUnavailable):
+            await upkeep.make_current(True)
+    assert await upkeep.make_current(True)
+    failures.append(SinkUnavailable("lock timeout", sqlstate="55P03"))
+    assert not await upkeep.make_current(True)
+    assert not await upkeep.make_current(True)  # not tried again so soon
+    assert await upkeep.make_current(False)  # but nothing can be written without any partition
+
+
+async def test_a_late_write_waits_for_the_roll_under_way() -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def roll() -> None:
+        begun.set()
+        await go_on.wait()
+
+    upkeep = Upkeep(Marks(0).publish, roll)
+    upkeep.ask(roll_due=True)
+    await begun.wait()
+    late = [asyncio.create_task(upkeep.make_current(True)) for _ in range(2)]
+    done, _ = await asyncio.wait(late, timeout=0.05)
+    assert not done
+    go_on.set()
+    assert await asyncio.gather(*late) == [True, True]
+    await upkeep.settle(5)

@@ -214,9 +214,10 @@ class FileEventStore(LocalReads, Consuming):
         return await asyncio.to_thread(self._writer.rebuild)
 
     async def create_snapshot(
-        self, key: str, state: JsonValue, *, sequence: int, state_version: int = 1
+        self, key: str, state: JsonValue, *, sequence: int | None = None, state_version: int = 1
     ) -> bool:
         """See `EventStore.create_snapshot`."""
+        sequence = await self._last_sequence() if sequence is None else sequence
         text = snapshot_json(key, state, sequence, state_version)
         if self._settings.read_only:
             raise NotSupported(f"the store in {self._settings.path} was opened for reading only")

@@ -20,7 +20,7 @@ __all__ = ["NoCurrentPartition", "Opened", "admit", "finish", "open_batch", "rec
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
-_BEGIN = "SELECT * FROM penstock.begin_write($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+_BEGIN = "SELECT * FROM penstock.begin_write($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
 _FINISH = "SELECT penstock.finish_write($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
 _ADMIT = "SELECT penstock.guard_replay($1, $2, $3, $4, $5, $6, $7)"
 _PROGRESS = """
@@ -34,7 +34,11 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class NoCurrentPartition(Exception):
-    """No partition of events is current: make one and begin again."""
+    """No partition of events is current, or the one that is has `ended`: make one and begin again."""
+
+    def __init__(self, *, ended: bool) -> None:
+        super().__init__()
+        self.ended = ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +61,16 @@ class Opened:
 
 
 async def open_batch(
-    connection: Connection, parts: Sequence[BatchPart], *, keys: Sequence[Key], window: timedelta
+    connection: Connection,
+    parts: Sequence[BatchPart],
+    *,
+    keys: Sequence[Key],
+    window: timedelta,
+    late: bool = False,
 ) -> Opened:
-    """Fence all parts, lock the current partition, draw a sequence for each key."""
+    """Fence all parts, lock the current partition, draw a sequence for each key. `late`: also in a partition
+    that has ended. Raises FenceLost, NoCurrentPartition.
+    """
     row = await connection.fetchrow(
         _BEGIN,
         *_coordinates(parts),
@@ -71,12 +82,13 @@ async def open_batch(
         window,
         min(map(itemgetter(1), keys), default=None),
         max(map(itemgetter(1), keys), default=None),
+        late,
     )
     assert row is not None  # noqa: S101  a function with OUT parameters has one row
     if row["fenced"]:
         raise FenceLost(parts[index].claim.ref for index in row["fenced"])
     if row["leaf"] is None:
-        raise NoCurrentPartition
+        raise NoCurrentPartition(ended=bool(row["roll_due"]))
     return Opened(
         leaf=row["leaf"],
         recorded_at=row["recorded_at"],

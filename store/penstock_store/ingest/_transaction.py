@@ -57,11 +57,12 @@ async def write_batch(
     chunk_rows: int,
     reject: Reject,
     replay: ReplayRun | None = None,
+    late: bool = False,
 ) -> Written:
     """Everything but BEGIN and COMMIT. Raises FenceLost, NoCurrentPartition, Unsettled and asyncpg's
     errors.
     """
-    opened = await open_batch(connection, batch.parts, keys=batch.keys, window=window)
+    opened = await open_batch(connection, batch.parts, keys=batch.keys, window=window, late=late)
     if replay is not None:
         await admit(connection, batch.parts, replay)
     known = Known(keys=recent.known(opened.leaf, batch.keys))

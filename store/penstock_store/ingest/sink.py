@@ -127,14 +127,15 @@ class PostgresSink:
         """
         if not batch.parts:
             return WriteResult(counts=(), partition=None)
+        late = False
         async with self._writing:
             for attempt in range(self._settings.attempts):
                 try:
-                    return await self._attempt(batch, reject)
+                    return await self._attempt(batch, reject, late)
                 except RejectFailed as failure:
                     raise failure.error from None
-                except NoCurrentPartition:
-                    await self._roll()
+                except NoCurrentPartition as found:
+                    late = not await self._upkeep.make_current(found.ended)
                 except Unsettled:
                     self._look_first = True
                 except DRIVER_ERRORS as error:
@@ -172,7 +173,7 @@ class PostgresSink:
         self._held[claim.ref] = replace(claim, position=next_offset, leader_epoch=None)
         return self._held[claim.ref]
 
-    async def _attempt(self, batch: Batch, reject: Reject) -> WriteResult:
+    async def _attempt(self, batch: Batch, reject: Reject, late: bool) -> WriteResult:
         await self._ready()
         work = partial(
             write_batch,
@@ -184,6 +185,7 @@ class PostgresSink:
             chunk_rows=self._settings.chunk_rows,
             reject=reject,
             replay=self._replay,
+            late=late,
         )
         try:
             written = await self._in_transaction(work, "a batch", self._settings.write_timeout)
@@ -278,7 +280,8 @@ class PostgresSink:
         try:
             await self._on_control(partitions.make_current, "a roll")
         except PartitionError as error:
-            raise (SinkUnavailable if error.retryable else SinkBroken)(str(error)) from error
+            kind = SinkUnavailable if error.retryable else SinkBroken
+            raise kind(str(error), sqlstate=error.sqlstate) from error
 
     async def _on_control(self, work: Callable[[_Connection], Awaitable[_Result]], doing: str) -> _Result:
         async with self._controlling:

@@ -125,9 +125,10 @@ class KurrentEventStore(DerivedReads, Consuming):
         return self._reading.subscribe(after, options)
 
     async def create_snapshot(
-        self, key: str, state: JsonValue, *, sequence: int, state_version: int = 1
+        self, key: str, state: JsonValue, *, sequence: int | None = None, state_version: int = 1
     ) -> bool:
         """See `EventStore.create_snapshot`."""
+        sequence = await self._reading.newest() if sequence is None else sequence
         text = snapshot_json(key, state, sequence, state_version)
         return await self._snapshots.put(key, text, sequence=sequence, state_version=state_version)
 

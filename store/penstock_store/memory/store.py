@@ -170,9 +170,10 @@ class MemoryEventStore(LocalReads, Consuming):
         return map(_copied, islice(found, options.offset, None))
 
     async def create_snapshot(
-        self, key: str, state: JsonValue, *, sequence: int, state_version: int = 1
+        self, key: str, state: JsonValue, *, sequence: int | None = None, state_version: int = 1
     ) -> bool:
         """See `EventStore.create_snapshot`."""
+        sequence = await self._last_sequence() if sequence is None else sequence
         text = snapshot_json(key, state, sequence, state_version)
         kept = self._snapshots.get((key, state_version))
         if kept is not None and kept[1].sequence > sequence:

@@ -72,7 +72,7 @@ class Delegated(Consuming):
         return self._truth.checkpoint_records()
 
     async def create_snapshot(
-        self, key: str, state: JsonValue, *, sequence: int, state_version: int = 1
+        self, key: str, state: JsonValue, *, sequence: int | None = None, state_version: int = 1
     ) -> bool:
         """See `EventStore.create_snapshot`. Snapshots are not mirrored: they are made again."""
         return await self._truth.create_snapshot(key, state, sequence=sequence, state_version=state_version)

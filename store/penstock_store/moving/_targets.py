@@ -64,10 +64,10 @@ class AppendTarget:
                 results = await self._store.append_batch(remaining)
                 break
             except AppendConflict as error:
-                refused = set(error.event_ids)
-                if not self._skip_conflicts or not refused:
+                if not self._skip_conflicts or not error.places:
                     raise
-                remaining = [event for event in remaining if event.event_id not in refused]
+                refused = set(error.places)  # by id the first of two that share one would go, too
+                remaining = [event for place, event in enumerate(remaining) if place not in refused]
         pairs = list(zip(remaining, results, strict=True))
         stored = [(event, result) for event, result in pairs if result.stored]
         return Put(

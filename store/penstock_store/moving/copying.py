@@ -61,9 +61,10 @@ class Copier:
         await self._target.close()
 
     async def finish(self) -> None:
-        """The target is about to be written by others. Raises `StoreError`."""
-        if self.report.stored:
-            await self._target.finish()
+        """The target is about to be written by others; also where an earlier copy, or none, filled it. Raises
+        `StoreError`.
+        """
+        await self._target.finish()
 
     async def locate(self) -> Standing:
         """Where the target stands; looked up once, and again after `forget`."""

@@ -16,6 +16,7 @@ from penstock_schemas import Event
 from penstock_store.appending import AppendResult
 from penstock_store.moving._delegated import Delegated
 from penstock_store.moving._standing import last_event
+from penstock_store.moving._switched import check_markable, mark_switched, was_switched
 from penstock_store.moving.copying import Copier
 from penstock_store.read_errors import StoreUnavailable
 from penstock_store.store_contract import EventStore, Health
@@ -89,8 +90,13 @@ class MirroredStore(Delegated):
         )
 
     async def initialize(self) -> None:
-        """The old store must open; the new one is tried again until it does."""
+        """The old store must open; the new one is tried again until it does, or must open, too, where an
+        earlier process switched to it.
+        """
         await self._old.initialize()
+        if self._truth is self._old and await was_switched(self._old, self._new):
+            await self._new.initialize()
+            self._truth = self._new
         if self._task is None:
             self._task = asyncio.create_task(self._follow(), name="penstock-mirror")
 
@@ -115,9 +121,11 @@ class MirroredStore(Delegated):
         """From now on the new store is the truth; appends wait until it is level, nothing fails or is lost.
 
         For one process that writes; where several do, end them all before the first one writes to the new
-        store. Raises `StoreUnavailable` where the new one is not level in `timeout` seconds: then the old one
-        goes on being the truth.
+        store. It outlives the process: with the same two stores the next one begins with the new store.
+        Raises `StoreUnavailable` where the new one is not level in `timeout` seconds, `NotSupported` where
+        the old one keeps no checkpoints, or another `StoreError`: then the old one goes on being the truth.
         """
+        check_markable(self._old)
         try:
             async with asyncio.timeout(timeout), self._switching:
                 if self._truth is self._old:
@@ -136,6 +144,8 @@ class MirroredStore(Delegated):
                 await self._moved.wait_for(lambda: not self._appending)
             while not await self._bring():  # noqa: ASYNC110  nobody tells when a server is back
                 await asyncio.sleep(_SOON)
+            await self._copier.finish()
+            await mark_switched(self._old, self._new, self._copier.report.position)
             self._truth = self._new
             _log.info("switched_to_new_store", sequence=self._copier.report.position)
         finally:

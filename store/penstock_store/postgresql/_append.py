@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -18,7 +18,7 @@ from penstock_store.store_errors import WrongExpectedVersion
 
 __all__ = ["Appender"]
 
-_APPEND: Final = f"SELECT * FROM penstock.append_events({', '.join(f'${n}' for n in range(1, 16))})"
+_APPEND: Final = f"SELECT * FROM penstock.append_events({', '.join(f'${n}' for n in range(1, 17))})"
 # 23505: another append of the same key or id committed meanwhile, the next look finds it; 40: deadlock or
 # serialisation; 42P01: a partition that was looked at was dropped a moment ago. None of them stored anything.
 _PASSING: Final = ("23505", "40001", "40P01", "42P01")
@@ -34,12 +34,14 @@ class Appender:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def append(self, prepared: Prepared) -> tuple[list[AppendResult], bool]:
-        """One result per `prepared.fields`, and whether a roll is due."""
-        arguments = _arguments(prepared)
+    async def append(
+        self, prepared: Prepared, make_current: Callable[[bool], Awaitable[bool]]
+    ) -> tuple[list[AppendResult], bool]:
+        """One result per `prepared.fields`, and whether a roll is due. See `Upkeep.make_current`."""
+        arguments, late = _arguments(prepared), False
         for attempt in range(_ATTEMPTS):
             try:
-                row = (await self._pool.fetch(_APPEND, arguments, repeatable=False))[0]
+                row = (await self._pool.fetch(_APPEND, (*arguments, late), repeatable=False))[0]
             except ReadError as error:
                 if error.sqlstate not in _PASSING:
                     raise
@@ -50,7 +52,7 @@ class Appender:
             else:
                 if row["leaf"] is not None:
                     return _results(prepared, row), bool(row["roll_due"])
-                await self.make_current()
+                late = not await make_current(bool(row["roll_due"]))
             await asyncio.sleep(random.uniform(0, _PAUSE * 2**attempt))  # noqa: S311  no secret
         raise StoreUnavailable(
             "no partition of penstock.events became current in time. Nothing was stored: append again, and"

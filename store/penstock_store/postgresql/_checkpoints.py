@@ -10,7 +10,7 @@ import asyncpg
 from penstock_store.checkpoint_records import CheckpointState, Claim, Move
 from penstock_store.postgresql._pool import Pool
 
-__all__ = ["FENCE", "PostgresCheckpoints"]
+__all__ = ["FENCE", "STEP", "PostgresCheckpoints"]
 
 _COLUMNS: Final = (
     "name, sequence, state, state_version, epoch, owner, leased_until, accepted, fault, saved_at"
@@ -36,6 +36,8 @@ SET sequence = $3, saved_at = clock_timestamp(), leased_until = clock_timestamp(
 WHERE name = $1 AND epoch = $2 AND sequence <= $3
 RETURNING sequence
 """
+# For what must not be done twice: an attempt lost at its COMMIT may end after the look whether it was done.
+STEP: Final = FENCE.replace("sequence <= $3", "sequence < $3")
 _SAVE_STATE: Final = """
 UPDATE penstock.checkpoints
 SET sequence = $3, saved_at = clock_timestamp(), leased_until = clock_timestamp() + make_interval(secs => $4),

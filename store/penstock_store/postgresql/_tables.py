@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from penstock_store.checkpoints import Checkpoint, state_json
 from penstock_store.driver import DRIVER_ERRORS, LINK_ERRORS
-from penstock_store.postgresql._checkpoints import FENCE
+from penstock_store.postgresql._checkpoints import FENCE, STEP
 from penstock_store.postgresql._failures import WRITE, store_error
 from penstock_store.postgresql.reader_settings import ReaderSettings
 from penstock_store.read_errors import StoreUnavailable
@@ -86,12 +86,18 @@ class Tables:
     async def apply(
         self, checkpoint: Checkpoint, schema: str, work: Work, *, sequence: int, lease: float
     ) -> None:
-        """`work` and the checkpoint's step to `sequence`, in one transaction.
+        """`work` and the checkpoint's step to `sequence`, in one transaction. The fence comes first: who was
+        superseded waits there for the owner's transaction, and writes nothing.
 
         Raises `CheckpointLost`, `StoreUnavailable` (it may have been done: ask the checkpoint), and what
         `work` or COMMIT raised, where nothing was done.
         """
-        async with self._owned(checkpoint, sequence, lease) as connection:
+        kept = checkpoint.kept
+        async with self._transaction() as connection:
+            if await connection.fetchval(STEP, kept.name, kept.epoch, sequence, lease) is None:
+                if await checkpoint.stands_at(sequence):  # an earlier attempt, whose COMMIT took longer
+                    return
+                raise checkpoint.lost(None)
             await self._within(connection, schema, work)
         checkpoint.moved(sequence)
 
@@ -102,7 +108,10 @@ class Tables:
         rebuild.
         """
         old = f"{schema}__old"
-        async with self._owned(live, live.sequence, 30.0) as connection:
+        async with self._transaction() as connection:
+            kept = live.kept
+            if await connection.fetchval(FENCE, kept.name, kept.epoch, kept.sequence, 30.0) is None:
+                raise live.lost(None)
             await connection.execute("SET LOCAL lock_timeout = '10s'")
             if await connection.fetchval(_FORGET, shadow.name, shadow.kept.epoch) is None:
                 raise shadow.lost(None)
@@ -121,17 +130,6 @@ class Tables:
     async def _within(self, connection: Any, schema: str, work: Work) -> None:
         await connection.execute(f'SET LOCAL search_path TO "{schema}", public')
         await work(connection)
-
-    @asynccontextmanager
-    async def _owned(self, checkpoint: Checkpoint, sequence: int, lease: float) -> AsyncIterator[Any]:
-        """The fence comes first: who was superseded waits here for the owner's transaction, and writes
-        nothing.
-        """
-        async with self._transaction() as connection:
-            kept = checkpoint.kept
-            if await connection.fetchval(FENCE, kept.name, kept.epoch, sequence, lease) is None:
-                raise checkpoint.lost(None)
-            yield connection
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Any]:

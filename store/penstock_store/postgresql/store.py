@@ -123,7 +123,7 @@ class PostgresStore(PostgresEventStore, Consuming):
             if not prepared.fields:
                 return []
             async with self._writes.call():
-                settled, roll_due = await self._appender.append(prepared)
+                settled, roll_due = await self._appender.append(prepared, self._upkeep.make_current)
             results = prepared.results(settled)
         self._meter.count(results)
         self._upkeep.ask(roll_due=roll_due)
@@ -140,9 +140,10 @@ class PostgresStore(PostgresEventStore, Consuming):
             return await super().get_event(event_id)
 
     async def create_snapshot(
-        self, key: str, state: JsonValue, *, sequence: int, state_version: int = 1
+        self, key: str, state: JsonValue, *, sequence: int | None = None, state_version: int = 1
     ) -> bool:
         """See `EventStore.create_snapshot`."""
+        sequence = await self._newest_safe() if sequence is None else sequence
         text = snapshot_json(key, state, sequence, state_version).decode()
         return bool(await self._writes.fetch(_PUT, (key, state_version, sequence, text)))
 
@@ -197,6 +198,12 @@ class PostgresStore(PostgresEventStore, Consuming):
             last_sequence=mark,
             breaker=self._pool.breaker,
         )
+
+    async def _newest_safe(self) -> int:
+        """Of an event, not the mark: numbers that no event has may be given out again after a crash."""
+        newest = QueryOptions(descending=True, limit=1, up_to_sequence=await self.safe_sequence())
+        found = (await self.get_events(newest)).events
+        return found[0].sequence if found else 0
 
     async def _publish(self) -> None:
         if not self._writes.closed:  # an append that ends after close() asks, too: there is nothing to retry

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
@@ -40,6 +40,7 @@ async def rebuild(
     projection: Projection,
     *,
     snapshot: str | None = None,
+    skip: Collection[int] = (),
     accept_loss: bool = False,
     done: Callable[[int, int], None] = lambda _count, _sequence: None,
 ) -> Rebuilt:
@@ -47,9 +48,9 @@ async def rebuild(
     key and the projection's version.
 
     Readers see the old result until the new one is complete, and then that. A runner may go on meanwhile: it
-    is superseded for the last step only, and goes on afterwards, unless its code is of another version. One
-    that is interrupted can be called again; of a table it goes on where it was, if version and snapshot are
-    the same. Raises as
+    is superseded for the last step only, and goes on afterwards, unless its code is of another version.
+    `skip`: as of `ProjectionRunner`, sequences of events to leave out. One that is interrupted can be called
+    again; of a table it goes on where it was, if version, snapshot and skip are the same. Raises as
     `ProjectionRunner.run`, `CheckpointHeld` where another rebuild runs, and `EventsExpired` where retention
     dropped what it would begin with.
     """
@@ -67,10 +68,10 @@ async def rebuild(
         done(events, sequence)
 
     if isinstance(projection, TableProjection):
-        sequence = await _table(store, projection, start, snapshot, counted)
+        sequence = await _table(store, projection, start, snapshot, skip, counted)
     else:
         assert isinstance(projection, ValueProjection)  # noqa: S101  there are two kinds
-        sequence = await _value(store, projection, start, expired, counted)
+        sequence = await _value(store, projection, start, expired, skip, counted)
     return Rebuilt(
         name=projection.name, version=projection.version, start=after, sequence=sequence, events=count
     )
@@ -108,6 +109,7 @@ async def _value(
     projection: ValueProjection,
     start: Snapshot | None,
     accepted: int,
+    skip: Collection[int],
     done: Callable[[int, int], None],
 ) -> int:
     """`accepted`: events up to there may be missing, retention had dropped them before."""
@@ -122,9 +124,9 @@ async def _value(
             async for event in found:
                 events.append(event)
                 if len(events) == _BATCH:
-                    state = _folded(projection, state, events, done)
+                    state = _folded(projection, state, events, skip, done)
                     events = []
-        state = _folded(projection, state, events, done)
+        state = _folded(projection, state, events, skip, done)
         # Looked up after reading: what is dropped in between counts as not read, rather a false alarm.
         expired = await store.checkpoint_records().expired_through()
         if expired > max(at, accepted):
@@ -140,11 +142,15 @@ async def _value(
 
 
 def _folded(
-    projection: ValueProjection, state: Any, events: list[RecordedEvent], done: Callable[[int, int], None]
+    projection: ValueProjection,
+    state: Any,
+    events: list[RecordedEvent],
+    skip: Collection[int],
+    done: Callable[[int, int], None],
 ) -> Any:
     if not events:
         return state
-    result, last, failed = folded(projection, state, events)
+    result, last, failed = folded(projection, state, events, skip)
     if failed is not None:
         raise failed
     done(len(events), last or 0)
@@ -156,6 +162,7 @@ async def _table(
     projection: TableProjection,
     start: Snapshot | None,
     snapshot: str | None,
+    skip: Collection[int],
     done: Callable[[int, int], None],
 ) -> int:
     schema, built = projection.schema, f"{projection.schema}__new"
@@ -164,12 +171,12 @@ async def _table(
     shadow_claim = store.checkpoint(
         f"{projection.checkpoint}/rebuild", lease=_LEASE, wait=0, accept_loss=True
     )
-    begun: JsonValue = {"version": projection.version, "snapshot": snapshot}
+    begun: JsonValue = {"version": projection.version, "snapshot": snapshot, "skip": [*sorted(skip)]}
 
     async def catch_up(shadow: Checkpoint, target: int) -> None:
         if target > shadow.sequence:
             options = projection.options.replace(up_to_sequence=target)
-            await follow(store, projection, shadow, options, _LEASE, (), done, schema=built)
+            await follow(store, projection, shadow, options, _LEASE, skip, done, schema=built)
 
     try:
         async with shadow_claim as shadow:

@@ -6,7 +6,7 @@
 CREATE FUNCTION penstock.append_events(
     _event_ids uuid[], _event_types text[], _occurred_at timestamptz[], _actor_types text[], _actor_ids text[],
     _entity_ids text[], _tenant_ids text[], _correlation_ids text[], _causation_ids text[], _schema_versions integer[],
-    _keys text[], _hashes bytea[], _payloads text[], _metadata text[], _expected bigint,
+    _keys text[], _hashes bytea[], _payloads text[], _metadata text[], _expected bigint, _late boolean DEFAULT false,
     OUT leaf text, OUT roll_due boolean, OUT recorded_at timestamptz, OUT first_sequence bigint, OUT entity_version bigint,
     OUT known integer[], OUT known_ids uuid[], OUT known_sequences bigint[], OUT known_at timestamptz[],
     OUT conflicts integer[], OUT taken integer[])
@@ -37,6 +37,10 @@ BEGIN
     PERFORM pg_advisory_xact_lock_shared(1346719315, 1);
     SELECT * INTO present FROM partitions WHERE state = 'current';
     IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    roll_due := clock_timestamp() >= present.upper + interval '5 seconds';
+    IF roll_due AND NOT _late THEN
         RETURN;
     END IF;
     leaf := present.name;
@@ -131,7 +135,8 @@ $$;
 COMMENT ON FUNCTION penstock.append_events IS
     'Stores events whose keys no partition holds, all or none. known: ordinals (from 1) that are stored, with where; conflicts: '
     'those of them with other content; taken: ordinals whose event id the current partition holds. first_sequence null: nothing '
-    'was stored. leaf null: no current partition.';
+    'was stored. leaf null: no current partition, or, with roll_due, one whose time has passed: roll and call again, _late where the roll '
+    'cannot pass: recorded_at is then the end of that time.';
 
 CREATE TABLE penstock.snapshots (
     key           text COLLATE "C" NOT NULL,

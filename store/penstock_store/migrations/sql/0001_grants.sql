@@ -19,7 +19,7 @@ GRANT EXECUTE ON FUNCTION penstock.publish(), penstock.roll(), penstock.ensure_p
     TO penstock_writer, penstock_retention;
 
 GRANT EXECUTE ON FUNCTION
-    penstock.begin_write(text, text[], text[], text[], integer[], bigint[], bigint[], bigint[], integer[], integer, interval, text, text),
+    penstock.begin_write(text, text[], text[], text[], integer[], bigint[], bigint[], bigint[], integer[], integer, interval, text, text, boolean),
     penstock.finish_write(text, text[], text[], text[], integer[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], text)
     TO penstock_writer;
 
@@ -33,7 +33,7 @@ GRANT SELECT, INSERT, UPDATE ON penstock.replays TO penstock_writer;
 GRANT SELECT ON penstock.replays TO penstock_reader;
 
 GRANT EXECUTE ON FUNCTION
-    penstock.append_events(uuid[], text[], timestamptz[], text[], text[], text[], text[], text[], text[], integer[], text[], bytea[], text[], text[], bigint)
+    penstock.append_events(uuid[], text[], timestamptz[], text[], text[], text[], text[], text[], text[], integer[], text[], bytea[], text[], text[], bigint, boolean)
     TO penstock_writer;
 
 GRANT EXECUTE ON FUNCTION penstock.prepare_import(timestamptz), penstock.begin_import(bigint, timestamptz), penstock.finish_import()

@@ -88,6 +88,7 @@ $$;
 CREATE FUNCTION penstock.begin_write(
     _group text, _clusters text[], _topics text[], _topic_ids text[], _partitions integer[], _epochs bigint[],
     _expected bigint[], _next bigint[], _leader_epochs integer[], _n integer, _window interval, _low_key text, _high_key text,
+    _late boolean DEFAULT false,
     OUT fenced integer[], OUT leaf text, OUT recorded_at timestamptz, OUT first_sequence bigint,
     OUT roll_due boolean, OUT closed text[], OUT printed text[])
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, penstock, pg_temp AS $$
@@ -116,10 +117,14 @@ BEGIN
     IF NOT FOUND THEN
         RETURN;
     END IF;
-    leaf := present.name;
     -- clock_timestamp(), not now(): that is the time of BEGIN, before the lock.
     now_ := clock_timestamp();
     roll_due := now_ >= present.upper;
+    -- Within the grace the roll follows the batch. After days without one, recorded_at would be days in the past.
+    IF now_ >= present.upper + interval '5 seconds' AND NOT _late THEN
+        RETURN;
+    END IF;
+    leaf := present.name;
     recorded_at := least(greatest(now_, present.lower), present.upper - interval '1 microsecond');
     SELECT coalesce(array_agg(p.name ORDER BY p.lower DESC), '{}'),
            coalesce(array_agg(p.name ORDER BY p.lower DESC) FILTER (WHERE p.key_blocks IS NOT NULL), '{}')
@@ -136,7 +141,8 @@ $$;
 
 COMMENT ON FUNCTION penstock.begin_write IS
     'Opens a batch: fence (all parts or none), partition lock, clamped clock, block of sequences, closed partitions to probe and those of them with key prints. '
-    'fenced: indexes of the parts whose epoch or position differ, and nothing else was done. leaf null: no current partition.';
+    'fenced: indexes of the parts whose epoch or position differ, and nothing else was done. leaf null: no current partition, or, with roll_due, '
+    'one whose time has passed: roll and begin again, _late where the roll cannot pass: recorded_at is then the end of that time.';
 
 CREATE FUNCTION penstock.finish_write(
     _group text, _clusters text[], _topics text[], _topic_ids text[], _partitions integer[], _first bigint[], _next bigint[],
