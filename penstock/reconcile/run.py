@@ -15,6 +15,7 @@ from penstock.reconcile.books import Entry, Snapshot, take
 from penstock.reconcile.verdict import Kept, Ledger, Reconciliation, examine
 from penstock.replay.database import connected
 from penstock.settings import DatabaseRole, Settings
+from penstock.tail import unread
 from penstock.wording import counted
 from penstock.worker import WorkerChoices, worker_settings
 from penstock_consumer import WorkerSettings
@@ -115,11 +116,14 @@ def _ledgers(
     lows, highs = view.start_offsets(topic), view.end_offsets(topic)
     own = {number: _own(snapshot, topic, number) for number in range(topic.partitions)}
     records = _count_records(workers, topic, own, lows, scope, progress)
-    waiting = _count_waiting(workers, topic, snapshot, lows, highs)
     letters, notes = _count_letters(workers, topic, own, progress)
     ledgers = []
-    for number in range(topic.partitions):
-        topic_id, position = snapshot.positions.get(Entry(topic.name, number), (topic.topic_id, None))
+    known = {
+        number: snapshot.positions.get(Entry(topic.name, number), (topic.topic_id, None)) for number in own
+    }
+    positions = {number: position for number, (_, position) in known.items() if position is not None}
+    waiting = unread(workers, topic.name, positions, lows, highs)
+    for number, (topic_id, position) in known.items():
         ledgers.append(
             Ledger(
                 topic=topic.name,
@@ -132,7 +136,7 @@ def _ledgers(
                 recreated=topic_id != topic.topic_id,
                 records=records[number],
                 compacted="compact" in topic.config.get("cleanup.policy", ""),
-                waiting=waiting.get(number),
+                waiting=waiting[number],
                 letters=None if letters is None else letters[number],
             )
         )
@@ -176,27 +180,6 @@ def _records(workers: WorkerSettings, topic: Topic, ends: Ends, progress: Progre
         if progress is not None:
             progress(count, whole)
     return count
-
-
-def _count_waiting(
-    workers: WorkerSettings,
-    topic: Topic,
-    snapshot: Snapshot,
-    lows: Mapping[int, int],
-    highs: Mapping[int, int],
-) -> dict[int, int]:
-    """Records beyond the positions, where that is quickly told: behind a transaction stands its marker, which
-    nobody ever ingests.
-    """
-    found = {}
-    for number, high in highs.items():
-        _, position = snapshot.positions.get(Entry(topic.name, number), ("", None))
-        if position is not None and lows[number] <= position < high <= position + _TAIL:
-            found[number] = _records(workers, topic, {number: (position, high)})
-    return found
-
-
-_TAIL = 100  # offsets
 
 
 def _count_letters(
