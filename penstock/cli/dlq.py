@@ -166,11 +166,8 @@ def _stats(
         return
     _print_counts(found)
     for topic_, one in found.items():
-        if one.repeats or one.foreign:
-            note(
-                f"{topic_}: not counted are {counted(one.repeats, 'second dead letter')} of the same record "
-                f"and {counted(one.foreign, 'record')} of other programs."
-            )
+        if one.repeats:
+            note(f"{topic_}: not counted: {counted(one.repeats, 'second dead letter')} of the same record.")
 
 
 def _line(letter: "Letter", dead_letter_topic: str) -> str:

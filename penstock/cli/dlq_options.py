@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 import typer
 
 from penstock.settings import load_settings
+from penstock.wording import counted
 
 if TYPE_CHECKING:
     from penstock.dlq.decoding import LetterDecoder
@@ -150,6 +151,11 @@ class Queues:
                 note(
                     f"{queue.name} holds its first {queue.expired:,} offsets no more: its retention or an "
                     "operator removed them. Dead letters last with retention.ms=-1 and cleanup.policy=delete."
+                )
+            if queue.foreign:
+                note(
+                    f"{queue.name}: left out {counted(queue.foreign, 'record')} of other programs or other "
+                    f"topics, being no dead letters of {queue.topic}."
                 )
 
     def finish(self, *, types_needed: bool) -> None:
