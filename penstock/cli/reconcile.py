@@ -58,7 +58,8 @@ def _reconcile(
     """Balance the books: each record has one outcome, and Kafka, the dead letters and the store agree.
 
     Records that the workers have not come to are waiting, which is no fault. Reads only. Exits 0 when
-    balanced, 1 when not, 7 where Kafka lost records before they were ingested.
+    balanced, 1 when not (also where no worker of a --group ever read a topic), 7 where Kafka lost records
+    before they were ingested.
     """
     at = _when(since)
     settings = load_settings(
@@ -72,8 +73,9 @@ def _reconcile(
     from penstock.reconcile import Scope, reconcile
     from penstock.reconcile.shown import as_object, sentence, table, write_metrics
 
+    scope = Scope(since=at, deep=deep, named=group is not None)
     with Watch("Reconciling") as watch:
-        found = asyncio.run(reconcile(settings, Scope(since=at, deep=deep), progress=watch))
+        found = asyncio.run(reconcile(settings, scope, progress=watch))
     if as_json:
         typer.echo(json.dumps(as_object(found)))
     else:

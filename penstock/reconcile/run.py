@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from penstock.errors import InputError
 from penstock.kafka_view import KafkaView, Topic
 from penstock.reconcile.books import Entry, Snapshot, take
-from penstock.reconcile.verdict import Kept, Ledger, Reconciliation, examine
+from penstock.reconcile.verdict import Kept, Ledger, Line, Reconciliation, examine
 from penstock.replay.database import connected
 from penstock.settings import DatabaseRole, Settings
 from penstock.tail import unread
@@ -38,6 +38,8 @@ class Scope:
 
     since: datetime | None = None
     """Only ranges that were written to since then, as a whole."""
+    named: bool = False
+    """The group was given for this run: one that has nothing to do with a topic is a mistake."""
     deep: bool = False
     """Count everything, whatever it costs: events of every partition, records of every range with gaps."""
 
@@ -74,12 +76,13 @@ async def reconcile(
         found, said = await asyncio.to_thread(_ledgers, view, workers, topic, snapshot, scope, progress)
         ledgers += found
         notes += said
+    lines = [examine(ledger) for ledger in ledgers]
     return Reconciliation(
         at=now,
         group=settings.group_id,
-        lines=[examine(ledger) for ledger in ledgers],
+        lines=lines,
         leaves=snapshot.leaves,
-        notes=notes,
+        notes=notes + _unplaced(settings.group_id, lines),
     )
 
 
@@ -103,6 +106,16 @@ def _notes(snapshot: Snapshot) -> list[str]:
             "(a crash of the server or pg_stat_reset() would have emptied those). --deep counts them."
         )
     return notes
+
+
+def _unplaced(group: str, lines: Sequence[Line]) -> list[str]:
+    names = [f"{line.topic}:{line.partition}" for line in lines if line.position is None and line.waiting]
+    if not names:
+        return []
+    return [
+        f"No worker of group {group} has a position in {', '.join(names)}: nothing of it can be balanced. A "
+        "worker reads it from the start (`penstock worker`), where the group is spelt right."
+    ]
 
 
 def _ledgers(
@@ -134,6 +147,7 @@ def _ledgers(
                 ranges=own[number],
                 whole=scope.since is None,
                 recreated=topic_id != topic.topic_id,
+                stranger=scope.named and not positions,
                 records=records[number],
                 compacted="compact" in topic.config.get("cleanup.policy", ""),
                 waiting=waiting[number],
@@ -172,13 +186,12 @@ def _count_records(
     return found
 
 
-def _records(workers: WorkerSettings, topic: Topic, ends: Ends, progress: Progress | None = None) -> int:
+def _records(workers: WorkerSettings, topic: Topic, ends: Ends, progress: Progress) -> int:
     count = 0
     whole = sum(stop - first for first, stop in ends.values())
     for some in read(workers, topic.name, ends):
         count += len(some)
-        if progress is not None:
-            progress(count, whole)
+        progress(count, whole)
     return count
 
 
