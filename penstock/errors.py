@@ -17,9 +17,16 @@ class PenstockError(Exception):
 
 
 class SettingsError(PenstockError):
-    """A setting is missing, unknown or invalid. Correct the place that the text names."""
+    """A setting is missing, unknown or invalid. Correct the place that the text names.
+
+    `variable`: of the environment, where it is the only one at fault.
+    """
 
     exit_code = ExitCode.CONFIG
+
+    def __init__(self, text: str, variable: str = "") -> None:
+        super().__init__(text)
+        self.variable = variable
 
 
 class ServerUnavailableError(PenstockError):

@@ -1,14 +1,11 @@
 """`penstock dlq`: dead letters, looked at, sent back, put aside."""
 
 import json
-import os
-import sys
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -28,6 +25,7 @@ from penstock.cli.dlq_options import (
 )
 from penstock.cli.exit_codes import ExitCode
 from penstock.cli.options import JsonOption, KafkaOption, RegistryOption, StackOption, TopicsOption
+from penstock.console import output
 from penstock.wording import counted
 
 if TYPE_CHECKING:
@@ -36,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 _DEFAULT_LIMIT = 100
-_WIDE = 160  # columns of a table that goes into a file or a pipe
 _MESSAGE = 12  # cells that make a message worth showing
 _STATES = ("open", "redriven", "discarded")
 
@@ -202,7 +199,7 @@ def _print(letters: "list[Letter]") -> None:
     }
     # On a narrow terminal a column without news takes the message's place.
     columns = {name: cells for name, cells in columns.items() if any(cells)}
-    console = _console()
+    console = output()
     fixed = [max(len(name), *map(len, cells)) for name, cells in columns.items() if name != "message"]
     left = console.width - sum(fixed) - 2 * len(columns)
     if left < _MESSAGE:
@@ -223,7 +220,7 @@ def _print_counts(found: "dict[str, Statistics]") -> None:
         for by in ("causes", "types"):
             for name, states in _counts(one)[by].items():
                 table.add_row("", by[:-1], Text(name), *(f"{n:,}" for n in states.values()))
-    _console().print(table)
+    output().print(table)
 
 
 def _counts(one: "Statistics") -> dict[str, Any]:
@@ -257,8 +254,3 @@ def _table(*columns: str) -> Table:
             overflow="fold" if fixed else "ellipsis",
         )
     return table
-
-
-def _console() -> Console:
-    fixed = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console(highlight=False, width=None if fixed else _WIDE)

@@ -2,22 +2,18 @@
 
 import asyncio
 import json
-import os
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from penstock.cli.exit_codes import ExitCode
 from penstock.cli.options import DatabaseOption, JsonOption, KafkaOption, StackOption, TopicsOption
+from penstock.console import output
 from penstock.settings import load_settings
 
 __all__ = ["register"]
-
-_WIDE = 160  # columns of a table that goes into a file or a pipe
 
 
 def register(app: typer.Typer) -> None:
@@ -79,8 +75,7 @@ def _reconcile(
     if as_json:
         typer.echo(json.dumps(as_object(found)))
     else:
-        fixed = sys.stdout.isatty() or "COLUMNS" in os.environ
-        Console(highlight=False, width=None if fixed else _WIDE).print(table(found))
+        output().print(table(found))
         typer.echo(sentence(found))
     for where, problem, said in found.problems:
         typer.echo(f"{where}: {problem}: {said}", err=True)

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from penstock.console import output
 from penstock.wording import counted
 from penstock_store.ingest.segments import Kind
 
@@ -41,7 +41,7 @@ def show_plan(plan: "Plan", *, as_json: bool) -> None:
                 for kind in (Kind.INGESTED, Kind.EXPIRED, Kind.GONE, Kind.AHEAD)
             ),
         )
-    Console().print(table)
+    output().print(table)
     typer.echo(
         f"{counted(plan.to_read, 'offset')} to read: "
         f"{plan.width(Kind.MISSING):,} missing from the books, {plan.width(Kind.SKIPPED):,} given up earlier"
@@ -159,7 +159,7 @@ def show_runs(runs: "Sequence[ReplayStatus]") -> None:
             f"{item.started_at:%Y-%m-%d %H:%M}",
             item.asked,
         )
-    Console().print(table)
+    output().print(table)
     for item in runs:
         if item.message:
             typer.echo(f"{item.id}: {item.message}")
