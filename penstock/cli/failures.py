@@ -50,6 +50,7 @@ CODES: dict[str, ExitCode] = {
     "penstock_store.errors.StoreError": ExitCode.FAILED,
     "penstock_consumer.errors.Unavailable": ExitCode.UNAVAILABLE,
     "penstock_consumer.errors.SourceFailed": ExitCode.REFUSED,
+    "penstock_consumer.errors.ReplayTakenOver": ExitCode.FAILED,
     "penstock_consumer.errors.SinkFailed": ExitCode.REFUSED,
     "penstock_consumer.errors.DeadLettersRefused": ExitCode.REFUSED,
     "penstock_consumer.errors.TopicMismatch": ExitCode.REFUSED,

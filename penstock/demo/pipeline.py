@@ -13,7 +13,7 @@ from penstock.demo.result import DemoResult
 from penstock.demo.sample import Poison
 from penstock.demo.source import Source
 from penstock.demo.tally import Tally
-from penstock.errors import PenstockError, ServerUnavailableError
+from penstock.errors import InputError, PenstockError, ServerUnavailableError
 from penstock.kafka_view import KafkaView
 from penstock.settings import DatabaseRole, Settings
 from penstock.tail import unread
@@ -73,7 +73,7 @@ async def run_demo(settings: Settings, source: Source, progress: DemoProgress) -
         try:
             emitting = asyncio.create_task(asyncio.to_thread(emitter))
             await _follow(emitting, books, starts, progress)
-            emitted = await emitting
+            emitted = _something(await emitting, source)
         finally:
             end.set()
         ends = view.end_offsets(topic)
@@ -135,6 +135,13 @@ def _emit(
                 progress("emit", emitted, _estimate(emitted, source.done()))
         producer.flush(_FLUSH)
     progress("emit", emitted, emitted)
+    return emitted
+
+
+def _something(emitted: int, source: Source) -> int:
+    if not emitted and source.bad.count:
+        first = "; ".join(source.bad.first)
+        raise InputError(f"{source.name} holds no event that could be shown: {first}. Give another file.")
     return emitted
 
 

@@ -290,3 +290,13 @@ async def test_records_that_nobody_takes_are_given_up(monkeypatch: pytest.Monkey
     monkeypatch.setattr(pipeline, "_STALL", 0.0)
     with pytest.raises(ServerUnavailableError, match="1 record in Kafka wait"):
         await pipeline._accounted(cast(Books, _Books()), {0: 6, 1: 10}, lambda *_: 1, lambda _balance: None)
+
+
+def test_a_file_without_any_event_is_the_input_s_fault(tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_text("no event\n")
+    with open_source(path) as source:
+        assert list(source.events) == []
+        with pytest.raises(InputError, match="line 1: "):
+            pipeline._something(0, source)
+        assert pipeline._something(3, source) == 3
