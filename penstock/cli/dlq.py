@@ -25,7 +25,7 @@ from penstock.cli.dlq_options import (
 )
 from penstock.cli.exit_codes import ExitCode
 from penstock.cli.options import JsonOption, KafkaOption, RegistryOption, StackOption, TopicsOption
-from penstock.console import output
+from penstock.console import fitting, output
 from penstock.wording import counted
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ __all__ = ["register"]
 
 _DEFAULT_LIMIT = 100
 _MESSAGE = 12  # cells that make a message worth showing
+_EXPENDABLE = ("time (UTC)", "tries", "type", "state", "cause")  # on a terminal too narrow for all
 _STATES = ("open", "redriven", "discarded")
 
 _dlq = typer.Typer(
@@ -198,18 +199,20 @@ def _print(letters: "list[Letter]") -> None:
         "message": [redact(one.message) for one in letters],
     }
     # On a narrow terminal a column without news takes the message's place.
-    columns = {name: cells for name, cells in columns.items() if any(cells)}
+    columns = {name: [printable(cell) for cell in cells] for name, cells in columns.items() if any(cells)}
+    messages = columns.pop("message", [])
     console = output()
-    fixed = [max(len(name), *map(len, cells)) for name, cells in columns.items() if name != "message"]
-    left = console.width - sum(fixed) - 2 * len(columns)
-    if left < _MESSAGE:
-        columns.pop("message", None)
-    table = _table(*columns)
-    for row in zip(*columns.values(), strict=True):
-        table.add_row(*(Text(printable(cell)) for cell in row))
     # What names a dead letter is never cut; the message is.
-    for column, width in zip(table.columns, [*fixed, left], strict=False):
+    widths = fitting(columns, console.width, _EXPENDABLE)
+    left = console.width - sum(widths.values()) - 2 * len(widths) - 2
+    if messages and left >= _MESSAGE:
+        columns["message"], widths["message"] = messages, left
+    table = _table(*widths)
+    for row in zip(*(columns[name] for name in widths), strict=True):
+        table.add_row(*map(Text, row))
+    for column, width in zip(table.columns, widths.values(), strict=True):
         column.width = width
+    console.width = max(console.width, widths["record"] + 2)
     console.print(table)
 
 
