@@ -129,11 +129,10 @@ def chosen(
 ) -> "Selection":
     """The same for what changes something: "all" has to be said."""
     selection = selection_of(cause, type_, since, until, partition, offset, "open")
-    if every is selection.narrows:
-        said = (
-            "contradicts the filters: leave it out" if every else "or a filter is needed: say which are meant"
-        )
-        raise typer.BadParameter(said, param_hint="--all")
+    if every and selection.narrows:
+        raise typer.BadParameter("contradicts the filters: leave it out", param_hint="--all")
+    if not every and not selection.narrows:
+        raise typer.BadParameter("say which are meant: give a filter, such as --cause, or --all")
     return selection
 
 

@@ -333,6 +333,18 @@ def test_a_worker_without_any_address_says_so() -> None:
     assert logs == []
 
 
+def test_status_of_another_stack_says_how_to_start_that_one(tmp_path: Path) -> None:
+    done = penstock("status", "--stack", "nosuch", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (ExitCode.UNAVAILABLE, "")
+    assert "penstock up --stack nosuch" in " ".join(done.stderr.split())
+
+
+def test_a_replay_that_another_took_over_was_stopped_before_its_end() -> None:
+    from penstock_consumer.errors import ReplayTakenOver
+
+    assert exit_code_of(ReplayTakenOver("x")) is ExitCode.FAILED
+
+
 def test_a_stack_that_was_never_started_has_nothing_to_keep(tmp_path: Path) -> None:
     done = penstock("down", "--stack", "nosuch", cwd=tmp_path)
     assert done.returncode == ExitCode.OK
