@@ -109,7 +109,8 @@ def _notes(snapshot: Snapshot) -> list[str]:
 
 
 def _unplaced(group: str, lines: Sequence[Line]) -> list[str]:
-    names = [f"{line.topic}:{line.partition}" for line in lines if line.position is None and line.waiting]
+    left = [line for line in lines if line.position is None and line.waiting and not line.problems]
+    names = [f"{line.topic}:{line.partition}" for line in left]
     if not names:
         return []
     return [
