@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, SettingsError
 from penstock.redaction import masked, redact
 from penstock.settings import FILE, Settings, SettingsLayers, faults_of, read_layers, settings_of
 
@@ -82,8 +82,11 @@ def lint(root: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     given = os.environ if environ is None else environ
     try:
         layers = read_layers(root=root, environ=environ)
+    except SettingsError as error:
+        key, source = (error.variable, "environment") if error.variable else (FILE, "file")
+        return [Finding(Level.ERROR, key, source, str(error))]
     except PenstockError as error:
-        return [Finding(Level.ERROR, FILE, "file or environment", str(error))]
+        return [Finding(Level.ERROR, "stack", "the stack's file", str(error))]
     found = [Finding(Level.ERROR, *fault) for fault in faults_of(layers)]
     found += _store_faults(layers, given)
     found += _misspelt(given)

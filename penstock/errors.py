@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from penstock.cli.exit_codes import ExitCode
 
-__all__ = ["InputError", "PenstockError", "ServerUnavailableError", "SettingsError"]
+__all__ = ["InputError", "PenstockError", "ServerRefusedError", "ServerUnavailableError", "SettingsError"]
 
 
 class PenstockError(Exception):
@@ -17,9 +17,16 @@ class PenstockError(Exception):
 
 
 class SettingsError(PenstockError):
-    """A setting is missing, unknown or invalid. Correct the place that the text names."""
+    """A setting is missing, unknown or invalid. Correct the place that the text names.
+
+    `variable`: of the environment, where it is the only one at fault.
+    """
 
     exit_code = ExitCode.CONFIG
+
+    def __init__(self, text: str, variable: str = "") -> None:
+        super().__init__(text)
+        self.variable = variable
 
 
 class ServerUnavailableError(PenstockError):
@@ -34,6 +41,12 @@ class ServerUnavailableError(PenstockError):
         super().__init__(f"{what} {advice}" if advice else what)
         self.what = what
         self.advice = advice
+
+
+class ServerRefusedError(PenstockError):
+    """A server answered and said no: the login, the database, or a privilege is missing."""
+
+    exit_code = ExitCode.REFUSED
 
 
 class InputError(PenstockError):

@@ -50,7 +50,10 @@ def find_projection(reference: str) -> Projection:
             " folder that holds it, or install it here"
         ) from error
     if not isinstance(found, Projection):
-        raise ProjectionNotFound(f"{name!r} of module {module_name!r} is no @projection, but {found!r}")
+        what = "is not there" if found is None else f"is no @projection, but {found!r}"
+        raise ProjectionNotFound(
+            f"{name!r} of module {module_name!r} {what}. Name a function under @projection"
+        )
     return found
 
 

@@ -5,6 +5,7 @@ Order: command-line option, environment (`PENSTOCK_…`), `penstock.toml`, the r
 embedders construct it; commands call `load_settings`.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -250,13 +251,11 @@ def read_layers(
     path = (_project() if root is None else root) / FILE
     given = {name: value for name, value in options.items() if value is not None}
     layers: dict[str, Mapping[str, Any]] = {"option": given}
+    layers["environment"] = _from_environment(environ)
     try:
-        layers["environment"] = _from_environment(environ)
         layers[FILE] = TomlConfigSettingsSource(Settings, path)()
-    except (OSError, ValueError) as error:  # unreadable file; TOML or JSON syntax
-        raise SettingsError(
-            redact(f"The settings cannot be read: {error}. Correct {path} or PENSTOCK_….")
-        ) from None
+    except (OSError, ValueError) as error:  # unreadable file; TOML syntax
+        raise SettingsError(redact(f"The settings cannot be read: {error}. Correct {path}.")) from None
     if servers:
         named = {**layers[FILE], **layers["environment"], **given}
         asked = "stack" in given or "stack" in layers["environment"]
@@ -277,7 +276,8 @@ def settings_of(layers: SettingsLayers) -> Settings:
             f"{key} (from {source}): {problem}" for key, source, problem in _faults(error, layers)
         )
     # outside of the block: the cause's text may hold the value
-    raise SettingsError(f"The settings are wrong. {lines}. Known keys: `penstock config show`.")
+    end = "" if lines.endswith("?") else "."
+    raise SettingsError(f"The settings are wrong. {lines}{end} Look for more: `penstock config lint`.")
 
 
 def faults_of(layers: SettingsLayers) -> list[tuple[str, str, str]]:
@@ -301,7 +301,13 @@ def _from_environment(environ: Mapping[str, str] | None) -> dict[str, Any]:
         source.env_vars = {name.lower(): value for name, value in environ.items()}
     # Its variables are PENSTOCK_EVENT_STORE_…, one for each setting: the store reads them.
     source.env_vars = {name: value for name, value in source.env_vars.items() if name != _EVENT_STORE}
-    return {name: value for name, value in source().items() if value != ""}
+    try:
+        return {name: value for name, value in source().items() if value != ""}
+    except ValueError as error:
+        named = re.search(r'field "(\w+)"', str(error))
+        variable = f"PENSTOCK_{named[1].upper()}" if named else "PENSTOCK_…"
+    # outside of the block: the cause's text holds the value
+    raise SettingsError(f"{variable} in the environment is no JSON. Correct it.", variable)
 
 
 def _faults(error: ValidationError, layers: SettingsLayers) -> list[tuple[str, str, str]]:
@@ -313,6 +319,7 @@ def _faults(error: ValidationError, layers: SettingsLayers) -> list[tuple[str, s
         problem = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":
             close = get_close_matches(key, list(Settings.model_fields), 1)
-            problem = f"unknown key; did you mean {close[0]}?" if close else "unknown key"
+            known = f"did you mean {close[0]}?" if close else f"known: {', '.join(Settings.model_fields)}"
+            problem = f"unknown key; {known}"
         found.append((spelt, source, problem))
     return found

@@ -107,7 +107,7 @@ def _open(settings: WorkerSettings) -> Consumer:
     try:
         return Consumer(dict(reader_config(settings)))
     except KafkaException as error:
-        raise SourceFailed(f"librdkafka refuses the Kafka settings: {error}. Correct them") from None
+        raise SourceFailed(f"librdkafka refuses the Kafka settings: {error}. Correct them") from error
 
 
 def _fault(where: str, topic: str, error: KafkaError) -> SourceFailed | SourceUnavailable:

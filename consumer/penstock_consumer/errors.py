@@ -11,6 +11,7 @@ __all__ = [
     "PoisonFlood",
     "RecordEndsProcess",
     "RedriveInterrupted",
+    "ReplayTakenOver",
     "SinkFailed",
     "SourceFailed",
     "SourceUnavailable",
@@ -51,6 +52,10 @@ class SinkFailed(ConsumerError):
     """PostgreSQL refuses every batch (missing column, privilege): nobody's record is at fault and nothing was
     dead-lettered. Migrate or grant as the message says, then start the worker again.
     """
+
+
+class ReplayTakenOver(SinkFailed):
+    """Another replay took over and goes on from here. What was committed stays."""
 
 
 class PoisonFlood(ConsumerError):

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from inspect import cleandoc
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -98,14 +99,31 @@ def _unwrap(app: typer.Typer) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command (`sys.argv` by default) and return its exit code."""
+    _open_closed()
     code = _run(arguments)
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         code = ExitCode.PIPE
-    if code == ExitCode.PIPE:  # what is left of the output goes nowhere, lest the interpreter's end complains
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if code in (ExitCode.OK, ExitCode.PIPE):  # else it was said already
+            code = report(error)
+        _silence()
+    if code == ExitCode.PIPE:
+        _silence()
     return code
+
+
+def _open_closed() -> None:
+    """Whoever closed an output wants nothing of it; and no connection may get its number."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
+
+
+def _silence() -> None:
+    """What is left of the output goes nowhere, lest the interpreter's end complains."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments: Sequence[str] | None) -> int:

@@ -1,18 +1,24 @@
 """`penstock config`: which settings hold, where each came from, and what is wrong with them."""
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from penstock.cli.exit_codes import ExitCode
 from penstock.cli.options import JsonOption
+from penstock.console import output
+from penstock.wording import counted
+
+if TYPE_CHECKING:
+    from penstock.configuration import Shown
 
 __all__ = ["register"]
 
+_PADDING = 2
+_MEANING = 20  # cells that make a meaning worth showing
 _MARKS = {"error": ("✗", "bold red"), "warning": ("!", "yellow")}
 _HELP = "The settings: what holds, where it came from, and what is wrong with it. Talks to no server."
 
@@ -44,20 +50,35 @@ def _show(
         found = {one.name: {"value": one.value, "source": one.source} for one in shown}
         typer.echo(json.dumps({"settings": found}, default=list))
         return
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for column in ("setting", "value", "from", "meaning"):
-        table.add_column(column, overflow="fold")
-    for one in shown:
-        value = (
-            ", ".join(one.value)
-            if isinstance(one.value, tuple)
-            else ""
-            if one.value is None
-            else str(one.value)
-        )
+    _print(shown)
+
+
+def _print(shown: "list[Shown]") -> None:
+    console = output()
+    names = max(len(one.name) for one in shown) if shown else 0
+    sources = max(len(one.source) for one in shown) if shown else 0
+    values = [_text(one.value) for one in shown]
+    left = console.width - names - sources - 2 * _PADDING
+    # A name is never cut, and a value only where it must be: rather the meaning goes.
+    width = min(left, max(map(len, values), default=0))
+    room = left - width - 2 * _PADDING
+    table = Table(box=None, header_style="bold", padding=(0, _PADDING, 0, 0))
+    table.add_column("setting", no_wrap=True, min_width=names)
+    table.add_column("value", overflow="fold", min_width=width)
+    table.add_column("from", no_wrap=True, min_width=sources)
+    if room >= _MEANING:
+        table.add_column("meaning", min_width=_MEANING)
+    for one, value in zip(shown, values, strict=True):
         style = "dim" if one.source == "default" else ""
-        table.add_row(one.name, Text(value), Text(one.source, style=style), Text(one.meaning, style="dim"))
-    Console().print(table)
+        cells = (one.name, Text(value), Text(one.source, style=style), Text(one.meaning, style="dim"))
+        table.add_row(*cells[: len(table.columns)])
+    console.print(table)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(value)
+    return "" if value is None else str(value)
 
 
 @_config.command("lint")
@@ -77,11 +98,11 @@ def _lint(as_json: JsonOption = False) -> None:
         ]
         typer.echo(json.dumps({"ok": not errors, "findings": listed}))
     else:
-        console = Console()
+        console = output()
         for one in found:
             mark, style = _MARKS[one.level.value]
             console.print(
                 Text.assemble((f"{mark} ", style), (one.key, "bold"), f" (from {one.source}): {one.problem}")
             )
-        console.print(f"{errors} errors, {len(found) - errors} warnings.", highlight=False)
+        console.print(f"{counted(errors, 'error')}, {counted(len(found) - errors, 'warning')}.")
     raise typer.Exit(ExitCode.CONFIG if errors else ExitCode.OK)

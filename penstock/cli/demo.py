@@ -51,7 +51,7 @@ def _demo(
     """See it work: start real servers, emit events, ingest them, read them back, explain.
 
     Starts Kafka, PostgreSQL, schema registry and workers where they do not run, and leaves them running.
-    Exits 1 where what was read back is not what was emitted.
+    Exits 1 where what was read back is not what was emitted, 5 where FILE holds no event at all.
     """
     from penstock.demo.pipeline import run_demo
     from penstock.demo.rendering import show

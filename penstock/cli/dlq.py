@@ -1,14 +1,11 @@
 """`penstock dlq`: dead letters, looked at, sent back, put aside."""
 
 import json
-import os
-import sys
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -28,6 +25,7 @@ from penstock.cli.dlq_options import (
 )
 from penstock.cli.exit_codes import ExitCode
 from penstock.cli.options import JsonOption, KafkaOption, RegistryOption, StackOption, TopicsOption
+from penstock.console import fitting, output
 from penstock.wording import counted
 
 if TYPE_CHECKING:
@@ -36,8 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 _DEFAULT_LIMIT = 100
-_WIDE = 160  # columns of a table that goes into a file or a pipe
 _MESSAGE = 12  # cells that make a message worth showing
+_EXPENDABLE = ("time (UTC)", "tries", "type", "state", "cause")  # on a terminal too narrow for all
 _STATES = ("open", "redriven", "discarded")
 
 _dlq = typer.Typer(
@@ -166,11 +164,8 @@ def _stats(
         return
     _print_counts(found)
     for topic_, one in found.items():
-        if one.repeats or one.foreign:
-            note(
-                f"{topic_}: not counted are {counted(one.repeats, 'second dead letter')} of the same record "
-                f"and {counted(one.foreign, 'record')} of other programs."
-            )
+        if one.repeats:
+            note(f"{topic_}: not counted: {counted(one.repeats, 'second dead letter')} of the same record.")
 
 
 def _line(letter: "Letter", dead_letter_topic: str) -> str:
@@ -204,18 +199,20 @@ def _print(letters: "list[Letter]") -> None:
         "message": [redact(one.message) for one in letters],
     }
     # On a narrow terminal a column without news takes the message's place.
-    columns = {name: cells for name, cells in columns.items() if any(cells)}
-    console = _console()
-    fixed = [max(len(name), *map(len, cells)) for name, cells in columns.items() if name != "message"]
-    left = console.width - sum(fixed) - 2 * len(columns)
-    if left < _MESSAGE:
-        columns.pop("message", None)
-    table = _table(*columns)
-    for row in zip(*columns.values(), strict=True):
-        table.add_row(*(Text(printable(cell)) for cell in row))
+    columns = {name: [printable(cell) for cell in cells] for name, cells in columns.items() if any(cells)}
+    messages = columns.pop("message", [])
+    console = output()
     # What names a dead letter is never cut; the message is.
-    for column, width in zip(table.columns, [*fixed, left], strict=False):
+    widths = fitting(columns, console.width, _EXPENDABLE)
+    left = console.width - sum(widths.values()) - 2 * len(widths) - 2
+    if messages and left >= _MESSAGE:
+        columns["message"], widths["message"] = messages, left
+    table = _table(*widths)
+    for row in zip(*(columns[name] for name in widths), strict=True):
+        table.add_row(*map(Text, row))
+    for column, width in zip(table.columns, widths.values(), strict=True):
         column.width = width
+    console.width = max(console.width, widths["record"] + 2)
     console.print(table)
 
 
@@ -226,7 +223,7 @@ def _print_counts(found: "dict[str, Statistics]") -> None:
         for by in ("causes", "types"):
             for name, states in _counts(one)[by].items():
                 table.add_row("", by[:-1], Text(name), *(f"{n:,}" for n in states.values()))
-    _console().print(table)
+    output().print(table)
 
 
 def _counts(one: "Statistics") -> dict[str, Any]:
@@ -260,8 +257,3 @@ def _table(*columns: str) -> Table:
             overflow="fold" if fixed else "ellipsis",
         )
     return table
-
-
-def _console() -> Console:
-    fixed = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console(highlight=False, width=None if fixed else _WIDE)

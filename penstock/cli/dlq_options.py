@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 import typer
 
 from penstock.settings import load_settings
+from penstock.wording import counted
 
 if TYPE_CHECKING:
     from penstock.dlq.decoding import LetterDecoder
@@ -128,11 +129,10 @@ def chosen(
 ) -> "Selection":
     """The same for what changes something: "all" has to be said."""
     selection = selection_of(cause, type_, since, until, partition, offset, "open")
-    if every is selection.narrows:
-        said = (
-            "contradicts the filters: leave it out" if every else "or a filter is needed: say which are meant"
-        )
-        raise typer.BadParameter(said, param_hint="--all")
+    if every and selection.narrows:
+        raise typer.BadParameter("contradicts the filters: leave it out", param_hint="--all")
+    if not every and not selection.narrows:
+        raise typer.BadParameter("say which are meant: give a filter, such as --cause, or --all")
     return selection
 
 
@@ -150,6 +150,11 @@ class Queues:
                 note(
                     f"{queue.name} holds its first {queue.expired:,} offsets no more: its retention or an "
                     "operator removed them. Dead letters last with retention.ms=-1 and cleanup.policy=delete."
+                )
+            if queue.foreign:
+                note(
+                    f"{queue.name}: left out {counted(queue.foreign, 'record')} of other programs or other "
+                    f"topics, being no dead letters of {queue.topic}."
                 )
 
     def finish(self, *, types_needed: bool) -> None:

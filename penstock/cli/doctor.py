@@ -5,7 +5,6 @@ import json
 from collections.abc import Sequence
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -18,6 +17,7 @@ from penstock.cli.options import (
     StackOption,
     TopicsOption,
 )
+from penstock.console import output
 from penstock.settings import load_settings
 
 __all__ = ["register"]
@@ -60,7 +60,7 @@ def _doctor(
 
 
 def _print(lines: Sequence[tuple[str, str, str, str, str]]) -> None:
-    console = Console()
+    console = output()
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     before = ""
     for component, check, status, detail, advice in lines:

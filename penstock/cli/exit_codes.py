@@ -33,7 +33,7 @@ _MEANINGS = {
     ExitCode.USAGE: "The command line is wrong: unknown option, missing or bad value.",
     ExitCode.CONFIG: "The settings are wrong: environment, penstock.toml or the stack's file.",
     ExitCode.UNAVAILABLE: "A server did not answer in time; trying again later may help.",
-    ExitCode.DATA: "The input cannot be read: a missing file, or lines that are no events.",
+    ExitCode.DATA: "A file cannot be read or written, or holds lines that are no events.",
     ExitCode.REFUSED: "A server refused: missing migration, missing privilege, wrong login.",
     ExitCode.LOSS: "Kafka lost records before they were ingested; an operator must decide.",
     ExitCode.INTERNAL: "A fault in Penstock itself; please report the traceback on stderr.",

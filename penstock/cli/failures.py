@@ -1,5 +1,6 @@
 """The one place where an exception becomes a message on stderr and an exit code."""
 
+import errno
 import importlib
 import re
 import sys
@@ -49,6 +50,7 @@ CODES: dict[str, ExitCode] = {
     "penstock_store.errors.StoreError": ExitCode.FAILED,
     "penstock_consumer.errors.Unavailable": ExitCode.UNAVAILABLE,
     "penstock_consumer.errors.SourceFailed": ExitCode.REFUSED,
+    "penstock_consumer.errors.ReplayTakenOver": ExitCode.FAILED,
     "penstock_consumer.errors.SinkFailed": ExitCode.REFUSED,
     "penstock_consumer.errors.DeadLettersRefused": ExitCode.REFUSED,
     "penstock_consumer.errors.TopicMismatch": ExitCode.REFUSED,
@@ -69,6 +71,7 @@ CODES: dict[str, ExitCode] = {
 }
 # A root that wraps one of these says only that a server did not answer.
 _AWAY = (TimeoutError, ConnectionError)
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _BUILT_IN = re.compile(r"(?<![\w.-])localhost:(9092|5432|8081)(?!\d)")
 
 
@@ -78,7 +81,13 @@ def exit_code_of(error: BaseException) -> ExitCode:
         return ExitCode.INTERRUPTED
     if isinstance(error, PenstockError):
         return error.exit_code
+    if _setting_refused(error) is not None:
+        return ExitCode.CONFIG
     code = next((code for kind, code in _known() if isinstance(error, kind)), ExitCode.INTERNAL)
+    if code is ExitCode.INTERNAL and _of_a_file(error):
+        return ExitCode.DATA
+    if code is ExitCode.UNAVAILABLE and _of_a_file(error.__cause__):
+        return ExitCode.DATA
     if code in (ExitCode.FAILED, ExitCode.REFUSED) and isinstance(error.__cause__, _AWAY):
         return ExitCode.UNAVAILABLE
     return code
@@ -93,11 +102,41 @@ def report(error: BaseException) -> ExitCode:
         trace = redact("".join(traceback.format_exception(error)))
         text = f"{trace}This is a fault in Penstock itself. Please report it with the lines above."
     else:
-        said = redact(str(error).strip()) or type(error).__name__
+        said = redact(_said(error)) or type(error).__name__
         said += _hint(said) if code is ExitCode.UNAVAILABLE else ""
         text = "\n".join(_wrapped(line) for line in f"Error: {said}".splitlines())
     typer.echo(text, err=True)
     return code
+
+
+def _said(error: BaseException) -> str:
+    if (refused := _setting_refused(error)) is not None:
+        return (
+            f"librdkafka refuses the Kafka settings: {refused}. Correct kafka_config in penstock.toml, or "
+            "PENSTOCK_KAFKA_CONFIG; penstock config show says which holds."
+        )
+    if isinstance(error, OSError) and _of_a_file(error):
+        where = "The output" if error.filename is None else error.filename
+        advice = "Make room" if error.errno in _FULL else "Choose another place"
+        return f"{where} cannot be read or written: {error.strerror}. {advice}, then run it again."
+    return str(error).strip()
+
+
+def _of_a_file(error: BaseException | None) -> bool:
+    """Or of what stdout leads to. A socket's errors, also of one in the file system, bear no name."""
+    return isinstance(error, OSError) and (
+        error.filename is not None or error.errno in _FULL or error.errno == errno.EIO
+    )
+
+
+def _setting_refused(error: BaseException | None) -> str | None:
+    """librdkafka's words for a setting it does not know or take, whoever wrapped them."""
+    while error is not None:
+        fault = error.args[0] if error.args else None
+        if type(error).__name__ == "KafkaException" and getattr(fault, "name", str)() == "_INVALID_ARG":
+            return str(fault.str())  # type: ignore[union-attr]
+        error = error.__cause__
+    return None
 
 
 def _hint(said: str) -> str:

@@ -54,7 +54,8 @@ MetricsPortOption = Annotated[
         "--metrics-port",
         min=0,
         max=65535,
-        help="Serve /metrics, /livez and /readyz there, on 127.0.0.1; 0: a free port, printed.",
+        help="Serve /metrics, /livez and /readyz there, on PENSTOCK_METRICS_HOST (default: 127.0.0.1); "
+        "0: a free port, printed.",
     ),
 ]
 LogFormatOption = Annotated[

@@ -2,22 +2,18 @@
 
 import asyncio
 import json
-import os
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from penstock.cli.exit_codes import ExitCode
 from penstock.cli.options import DatabaseOption, JsonOption, KafkaOption, StackOption, TopicsOption
+from penstock.console import output
 from penstock.settings import load_settings
 
 __all__ = ["register"]
-
-_WIDE = 160  # columns of a table that goes into a file or a pipe
 
 
 def register(app: typer.Typer) -> None:
@@ -58,7 +54,8 @@ def _reconcile(
     """Balance the books: each record has one outcome, and Kafka, the dead letters and the store agree.
 
     Records that the workers have not come to are waiting, which is no fault. Reads only. Exits 0 when
-    balanced, 1 when not, 7 where Kafka lost records before they were ingested.
+    balanced, 1 when not (also where no worker of a --group ever read a topic), 7 where Kafka lost records
+    before they were ingested.
     """
     at = _when(since)
     settings = load_settings(
@@ -72,13 +69,13 @@ def _reconcile(
     from penstock.reconcile import Scope, reconcile
     from penstock.reconcile.shown import as_object, sentence, table, write_metrics
 
+    scope = Scope(since=at, deep=deep, named=group is not None)
     with Watch("Reconciling") as watch:
-        found = asyncio.run(reconcile(settings, Scope(since=at, deep=deep), progress=watch))
+        found = asyncio.run(reconcile(settings, scope, progress=watch))
     if as_json:
         typer.echo(json.dumps(as_object(found)))
     else:
-        fixed = sys.stdout.isatty() or "COLUMNS" in os.environ
-        Console(highlight=False, width=None if fixed else _WIDE).print(table(found))
+        output().print(table(found))
         typer.echo(sentence(found))
     for where, problem, said in found.problems:
         typer.echo(f"{where}: {problem}: {said}", err=True)

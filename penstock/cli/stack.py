@@ -102,7 +102,8 @@ def _public(addresses: StackAddresses) -> str:
 
 def _print_status(found: StackStatus) -> None:
     if not found.servers:
-        typer.echo(f"Stack {found.name}: nothing was started here. Start it: penstock up")
+        start = f"penstock up --stack {found.name}"
+        typer.echo(f"Stack {found.name}: nothing was started here. Start it: {start}", err=True)
         return
     table = Table(title=f"Stack {found.name}", title_justify="left")
     for column in ("server", "how", "address", "answers", "process"):

@@ -13,10 +13,12 @@ from penstock.demo.result import DemoResult
 from penstock.demo.sample import Poison
 from penstock.demo.source import Source
 from penstock.demo.tally import Tally
-from penstock.errors import PenstockError, ServerUnavailableError
+from penstock.errors import InputError, PenstockError, ServerUnavailableError
 from penstock.kafka_view import KafkaView
 from penstock.settings import DatabaseRole, Settings
+from penstock.tail import unread
 from penstock.wording import counted
+from penstock.worker import WorkerChoices, worker_settings
 from penstock_producer.encoded import EncodedEvent
 from penstock_producer.producer import Producer
 from penstock_schemas import Event, RecordedEvent
@@ -26,6 +28,8 @@ from penstock_store.postgresql.reader import PostgresEventStore
 __all__ = ["DemoError", "DemoProgress", "run_demo"]
 
 Stage = Literal["emit", "ingest", "read"]
+Left = Callable[[Mapping[int, int], Mapping[int, int]], int]
+"""Records beyond positions and below ends. Blocking."""
 
 _STALL = 60.0  # seconds without any progress: more than a rebalance with Kafka's default delays takes
 _POISON_EVERY = 400
@@ -62,18 +66,22 @@ async def run_demo(settings: Settings, source: Source, progress: DemoProgress) -
         timeout=settings.timeout_seconds,
     ) as books:
         starts = view.end_offsets(topic)
-        before = await _accounted(books, starts, lambda _balance: None)
+        left = partial(_left, settings, topic_name, view.start_offsets(topic))
+        before = await _accounted(books, starts, left, lambda _balance: None)
         tally, began, end = Tally(), time.monotonic(), threading.Event()
         emitter = partial(_emit, settings, topic_name, source, tally, progress, end)
         try:
             emitting = asyncio.create_task(asyncio.to_thread(emitter))
             await _follow(emitting, books, starts, progress)
-            emitted = await emitting
+            emitted = _something(await emitting, source)
         finally:
             end.set()
         ends = view.end_offsets(topic)
         total = sum(ends.values()) - sum(starts.values())
-        after = await _accounted(books, ends, lambda now: progress("ingest", total - now.behind(ends), total))
+        after = await _accounted(
+            books, ends, left, lambda now: progress("ingest", total - now.behind(ends), total)
+        )
+        progress("ingest", total, total)
         seconds = time.monotonic() - began
     reading = time.monotonic()
     history = await _read_back(settings, tally, progress)
@@ -93,7 +101,7 @@ async def run_demo(settings: Settings, source: Source, progress: DemoProgress) -
         read_seconds=time.monotonic() - reading,
         history=history,
         problems=_problems(tally),
-        notes=_notes(source, emitted, total),
+        notes=_notes(source, emitted, counts.total),
     )
 
 
@@ -130,6 +138,13 @@ def _emit(
     return emitted
 
 
+def _something(emitted: int, source: Source) -> int:
+    if not emitted and source.bad.count:
+        first = "; ".join(source.bad.first)
+        raise InputError(f"{source.name} holds no event that could be shown: {first}. Give another file.")
+    return emitted
+
+
 def _emit_poison(producer: Producer, event: Event, topic: str, poison: Poison) -> int:
     producer.emit(EncodedEvent(event, topic, poison.value, poison.key))
     return 1
@@ -155,8 +170,13 @@ def _beyond(balance: Balance, starts: Mapping[int, int]) -> int:
     return sum(max(0, balance.positions.get(number, start) - start) for number, start in starts.items())
 
 
-async def _accounted(books: Books, ends: Mapping[int, int], show: Callable[[Balance], object]) -> Balance:
-    """Wait until everything below `ends` has an outcome; gives up when nothing moves for long."""
+async def _accounted(
+    books: Books, ends: Mapping[int, int], left: Left, show: Callable[[Balance], object]
+) -> Balance:
+    """Wait until every record below `ends` has an outcome; gives up when nothing moves for long.
+
+    Where nothing moved since the last look, `left` says whether there are records at all.
+    """
     moved, best = time.monotonic(), -1
     while True:
         balance = await books.balance()
@@ -166,12 +186,25 @@ async def _accounted(books: Books, ends: Mapping[int, int], show: Callable[[Bala
             return balance
         if best < 0 or behind < best:
             moved, best = time.monotonic(), behind
+        elif (waiting := await asyncio.to_thread(left, balance.positions, ends)) == 0:
+            return balance
         elif time.monotonic() - moved > _STALL:
             raise ServerUnavailableError(
-                f"{behind:,} records wait in Kafka and no worker has taken any for {_STALL:.0f} s. "
-                "The servers are left running; penstock doctor says what is wrong."
+                f"{counted(waiting, 'record')} in Kafka wait, and no worker has taken any for {_STALL:.0f} s."
+                " The servers are left running; penstock doctor says what is wrong."
             )
         await books.change()
+
+
+def _left(
+    settings: Settings,
+    topic: str,
+    lows: Mapping[int, int],
+    positions: Mapping[int, int],
+    ends: Mapping[int, int],
+) -> int:
+    workers = worker_settings(settings, WorkerChoices())
+    return sum(unread(workers, topic, positions, lows, ends).values())
 
 
 async def _read_back(settings: Settings, tally: Tally, progress: DemoProgress) -> list[RecordedEvent]:
@@ -221,7 +254,7 @@ def _notes(source: Source, emitted: int, total: int) -> list[str]:
         notes.append(
             f"{counted(source.bad.count, 'line')} of {source.name} not emitted, being no events: {first}"
         )
-    if total != emitted:
+    if total > emitted:
         notes.append(
             f"others wrote {counted(total - emitted, 'record')} to the topic in the meantime: counted too"
         )

@@ -5,10 +5,14 @@ from typing import Any
 
 import asyncpg
 
-from penstock.books import Books
+from penstock.books import Balance, Books
 from penstock.doctor.report import Finding, failed, fine, warned
 from penstock.kafka_view import Cluster, KafkaView, Topic
 from penstock.settings import DatabaseRole, Settings
+from penstock.tail import unread
+from penstock.wording import counted
+from penstock.worker import WorkerChoices, worker_settings
+from penstock_consumer.errors import SourceFailed, SourceUnavailable
 from penstock_consumer.placement import TRUNCATED
 
 __all__ = ["examine_workers", "judge_losses"]
@@ -41,11 +45,11 @@ async def examine_workers(
             timeout=settings.timeout_seconds,
         ) as books:
             balance = await books.balance()
-        ends = view.end_offsets(topic)
+        starts, ends = view.start_offsets(topic), view.end_offsets(topic)
         owners = await _owners(settings, cluster, topic)
         findings.append(_owned(topic, owners))
-        findings.append(_lag(topic, balance.behind(ends), owners))
-        findings.extend(judge_losses(topic, balance.positions, view.start_offsets(topic), ends))
+        findings.append(_lag(topic, _behind(settings, topic, balance, starts, ends), owners))
+        findings.extend(judge_losses(topic, balance.positions, starts, ends))
         if owners["foreign_topic"]:
             detail = (
                 f"{topic.name} was deleted and made again: its offsets in PostgreSQL are those of the old one"
@@ -105,11 +109,22 @@ def _owned(topic: Topic, owners: Mapping[str, int]) -> Finding:
     return fine(_NAME, check, f"all {topic.partitions} partitions have a worker")
 
 
+def _behind(
+    settings: Settings, topic: Topic, balance: Balance, starts: Mapping[int, int], ends: Mapping[int, int]
+) -> int:
+    workers = worker_settings(settings, WorkerChoices())
+    try:
+        left = unread(workers, topic.name, balance.positions, starts, ends, deadline=settings.timeout_seconds)
+    except (SourceFailed, SourceUnavailable):  # may not be read from here: then offsets have to do
+        return balance.behind(ends)
+    return sum(left.values())
+
+
 def _lag(topic: Topic, behind: int, owners: Mapping[str, int]) -> Finding:
     check = f"lag of {topic.name}"
     if behind == 0:
         return fine(_NAME, check, "everything in Kafka is accounted for in PostgreSQL")
-    detail = f"{behind:,} offsets are not accounted for yet"
+    detail = f"{counted(behind, 'offset')} not accounted for yet"
     if owners["alive"] == 0:
         return failed(_NAME, check, f"{detail}, and no worker runs", "Start one: penstock worker")
     return fine(_NAME, check, f"{detail}; a worker is at it")

@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from penstock.errors import InputError
 from penstock.kafka_view import KafkaView, Topic
 from penstock.reconcile.books import Entry, Snapshot, take
-from penstock.reconcile.verdict import Kept, Ledger, Reconciliation, examine
+from penstock.reconcile.verdict import Kept, Ledger, Line, Reconciliation, examine
 from penstock.replay.database import connected
 from penstock.settings import DatabaseRole, Settings
+from penstock.tail import unread
 from penstock.wording import counted
 from penstock.worker import WorkerChoices, worker_settings
 from penstock_consumer import WorkerSettings
@@ -37,6 +38,8 @@ class Scope:
 
     since: datetime | None = None
     """Only ranges that were written to since then, as a whole."""
+    named: bool = False
+    """The group was given for this run: one that has nothing to do with a topic is a mistake."""
     deep: bool = False
     """Count everything, whatever it costs: events of every partition, records of every range with gaps."""
 
@@ -73,12 +76,13 @@ async def reconcile(
         found, said = await asyncio.to_thread(_ledgers, view, workers, topic, snapshot, scope, progress)
         ledgers += found
         notes += said
+    lines = [examine(ledger) for ledger in ledgers]
     return Reconciliation(
         at=now,
         group=settings.group_id,
-        lines=[examine(ledger) for ledger in ledgers],
+        lines=lines,
         leaves=snapshot.leaves,
-        notes=notes,
+        notes=notes + _unplaced(settings.group_id, lines),
     )
 
 
@@ -104,6 +108,17 @@ def _notes(snapshot: Snapshot) -> list[str]:
     return notes
 
 
+def _unplaced(group: str, lines: Sequence[Line]) -> list[str]:
+    left = [line for line in lines if line.position is None and line.waiting and not line.problems]
+    names = [f"{line.topic}:{line.partition}" for line in left]
+    if not names:
+        return []
+    return [
+        f"No worker of group {group} has a position in {', '.join(names)}: nothing of it can be balanced. A "
+        "worker reads it from the start (`penstock worker`), where the group is spelt right."
+    ]
+
+
 def _ledgers(
     view: KafkaView,
     workers: WorkerSettings,
@@ -115,11 +130,14 @@ def _ledgers(
     lows, highs = view.start_offsets(topic), view.end_offsets(topic)
     own = {number: _own(snapshot, topic, number) for number in range(topic.partitions)}
     records = _count_records(workers, topic, own, lows, scope, progress)
-    waiting = _count_waiting(workers, topic, snapshot, lows, highs)
     letters, notes = _count_letters(workers, topic, own, progress)
     ledgers = []
-    for number in range(topic.partitions):
-        topic_id, position = snapshot.positions.get(Entry(topic.name, number), (topic.topic_id, None))
+    known = {
+        number: snapshot.positions.get(Entry(topic.name, number), (topic.topic_id, None)) for number in own
+    }
+    positions = {number: position for number, (_, position) in known.items() if position is not None}
+    waiting = unread(workers, topic.name, positions, lows, highs)
+    for number, (topic_id, position) in known.items():
         ledgers.append(
             Ledger(
                 topic=topic.name,
@@ -130,9 +148,10 @@ def _ledgers(
                 ranges=own[number],
                 whole=scope.since is None,
                 recreated=topic_id != topic.topic_id,
+                stranger=scope.named and not positions,
                 records=records[number],
                 compacted="compact" in topic.config.get("cleanup.policy", ""),
-                waiting=waiting.get(number),
+                waiting=waiting[number],
                 letters=None if letters is None else letters[number],
             )
         )
@@ -168,35 +187,13 @@ def _count_records(
     return found
 
 
-def _records(workers: WorkerSettings, topic: Topic, ends: Ends, progress: Progress | None = None) -> int:
+def _records(workers: WorkerSettings, topic: Topic, ends: Ends, progress: Progress) -> int:
     count = 0
     whole = sum(stop - first for first, stop in ends.values())
     for some in read(workers, topic.name, ends):
         count += len(some)
-        if progress is not None:
-            progress(count, whole)
+        progress(count, whole)
     return count
-
-
-def _count_waiting(
-    workers: WorkerSettings,
-    topic: Topic,
-    snapshot: Snapshot,
-    lows: Mapping[int, int],
-    highs: Mapping[int, int],
-) -> dict[int, int]:
-    """Records beyond the positions, where that is quickly told: behind a transaction stands its marker, which
-    nobody ever ingests.
-    """
-    found = {}
-    for number, high in highs.items():
-        _, position = snapshot.positions.get(Entry(topic.name, number), ("", None))
-        if position is not None and lows[number] <= position < high <= position + _TAIL:
-            found[number] = _records(workers, topic, {number: (position, high)})
-    return found
-
-
-_TAIL = 100  # offsets
 
 
 def _count_letters(

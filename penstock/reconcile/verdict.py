@@ -41,6 +41,8 @@ class Problem(StrEnum):
     """The log ends before the worker's position."""
     RECREATED = "recreated"
     """The books are those of a topic of this name that was deleted."""
+    UNKNOWN_GROUP = "unknown_group"
+    """The group that was asked for has no position in any partition of the topic."""
 
 
 LOSSES = frozenset({Problem.EXPIRED, Problem.TRUNCATED, Problem.RECREATED})
@@ -90,6 +92,8 @@ class Ledger:
     """Whether `ranges` are all."""
     recreated: bool = False
     """The books are another topic's."""
+    stranger: bool = False
+    """The group was asked for by name, and has no position in any partition of the topic."""
     records: Mapping[int, int] = field(default_factory=dict)
     """How many records Kafka has in a range, by its first offset, where they were counted."""
     compacted: bool = False
@@ -198,6 +202,9 @@ def examine(ledger: Ledger) -> Line:
             f"{counts.dead_lettered:,} dead letters in the books, {ledger.letters:,} in the dead-letter topic"
         )
     ahead = ledger.high - max(start, ledger.low)
+    waiting = max(0, ahead) if ledger.waiting is None else ledger.waiting
+    if ledger.stranger and waiting:
+        problems[Problem.UNKNOWN_GROUP] = "no worker of the group ever had it; is --group spelt right?"
     return Line(
         topic=ledger.topic,
         partition=ledger.partition,
@@ -208,7 +215,7 @@ def examine(ledger: Ledger) -> Line:
         counts=counts,
         gaps=gaps,
         unverified=unverified,
-        waiting=max(0, ahead) if ledger.waiting is None else ledger.waiting,
+        waiting=waiting,
         letters=ledger.letters,
         problems=problems,
     )

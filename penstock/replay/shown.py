@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from penstock.console import fitting, output
 from penstock.wording import counted
 from penstock_store.ingest.segments import Kind
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["comparison", "sentence", "show_plan", "show_runs"]
 
 _SHOWN = 5  # stretches that are gone
+_LEFT = {"in books": Kind.INGESTED, "expired": Kind.EXPIRED, "gone": Kind.GONE, "worker's": Kind.AHEAD}
+"""Columns of what is not read."""
 
 
 def show_plan(plan: "Plan", *, as_json: bool) -> None:
@@ -27,21 +29,7 @@ def show_plan(plan: "Plan", *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(_plan_object(plan)))
         return
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("partition", overflow="fold")
-    for column in ("from", "until", "to read", "in books", "expired", "gone", "worker's"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for part in plan.parts:
-        widths = part.widths
-        table.add_row(
-            f"{part.ref.topic}:{part.ref.partition}",
-            *(f"{offset:,}" for offset in (part.log.first, part.log.next, part.to_read)),
-            *(
-                f"{widths[kind]:,}" if widths[kind] else ""
-                for kind in (Kind.INGESTED, Kind.EXPIRED, Kind.GONE, Kind.AHEAD)
-            ),
-        )
-    Console().print(table)
+    _print_parts(plan)
     typer.echo(
         f"{counted(plan.to_read, 'offset')} to read: "
         f"{plan.width(Kind.MISSING):,} missing from the books, {plan.width(Kind.SKIPPED):,} given up earlier"
@@ -49,6 +37,28 @@ def show_plan(plan: "Plan", *, as_json: bool) -> None:
     )
     for advice in _advice(plan):
         typer.echo(advice, err=True)
+
+
+def _print_parts(plan: "Plan") -> None:
+    parts = plan.parts
+    columns = {
+        "partition": [f"{part.ref.topic}:{part.ref.partition}" for part in parts],
+        "from": [f"{part.log.first:,}" for part in parts],
+        "until": [f"{part.log.next:,}" for part in parts],
+        "to read": [f"{part.to_read:,}" for part in parts],
+    }
+    for name, kind in _LEFT.items():
+        columns[name] = [f"{part.widths[kind]:,}" if part.widths[kind] else "" for part in parts]
+    console = output()
+    empty = [name for name in _LEFT if not any(columns[name])]
+    widths = fitting(columns, console.width, [*empty, *_LEFT, "from", "until"])
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for name, width in widths.items():
+        table.add_column(name, justify="left" if name == "partition" else "right", no_wrap=True, width=width)
+    for row in zip(*(columns[name] for name in widths), strict=True):
+        table.add_row(*row)
+    console.width = max(console.width, sum(widths.values()) + 2 * len(widths))
+    console.print(table)
 
 
 def _reopened(plan: "Plan") -> int:
@@ -148,7 +158,9 @@ def show_runs(runs: "Sequence[ReplayStatus]") -> None:
             column, justify="right" if right else "left", no_wrap=column != "asked", overflow="fold"
         )
     for item in runs:
-        share = 100 * item.done // item.records if item.records else 100
+        # A run may end with less than it began with: others, or compaction, left it nothing.
+        whole = item.state == "finished" or not item.records
+        share = 100 if whole else 100 * item.done // item.records
         table.add_row(
             str(item.id),
             item.state,
@@ -159,7 +171,7 @@ def show_runs(runs: "Sequence[ReplayStatus]") -> None:
             f"{item.started_at:%Y-%m-%d %H:%M}",
             item.asked,
         )
-    Console().print(table)
+    output().print(table)
     for item in runs:
         if item.message:
             typer.echo(f"{item.id}: {item.message}")

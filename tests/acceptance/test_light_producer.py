@@ -19,6 +19,8 @@ from fixtures.topics import TopicFactory
 pytestmark = pytest.mark.timeout(600)
 
 FORBIDDEN = ("alembic", "asyncpg", "fastapi", "sqlalchemy", "uvicorn", "penstock", "penstock_store")
+README = ROOT / "README.md"
+INSTALL = re.compile(r"`pip install (.+?)`")
 EMIT = """
 import importlib.util, json, sys
 from penstock_producer import Producer
@@ -63,7 +65,7 @@ def test_the_wheel_asks_for_two_distributions_only(wheels: list[Path]) -> None:
 
 
 def test_it_emits_from_a_bare_environment(
-    uv: str, wheels: list[Path], kafka: str, topic: TopicFactory, registry: str, tmp_path: Path
+    uv: str, kafka: str, topic: TopicFactory, registry: str, tmp_path: Path
 ) -> None:
     name = topic()
     constraints = tmp_path / "constraints.txt"
@@ -74,9 +76,10 @@ def test_it_emits_from_a_bare_environment(
     constraints.write_text(locked)
     run(uv, "venv", "--quiet", "--no-project", "--python", sys.executable, str(tmp_path / "bare"))
     python = str(tmp_path / "bare" / "bin" / "python")
+    (places,) = set(INSTALL.findall(README.read_text()))  # what is written there is what is tried
     run(
         uv, "pip", "install", "--quiet", "--python", python,
-        "--constraints", str(constraints), *map(str, wheels),
+        "--constraints", str(constraints), *places.split(), cwd=ROOT,
     )  # fmt: skip
 
     # -I: neither the working folder nor PYTHONPATH, so that only what was installed is found

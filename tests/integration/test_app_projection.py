@@ -150,7 +150,12 @@ def test_a_fault_names_the_event_and_skip_leaves_it_out(
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("nowhere:x", "cannot be imported"), ("json:dumps", "is no @projection"), ("json", "module:name")],
+    [
+        ("nowhere:x", "cannot be imported"),
+        ("json:dumps", "is no @projection"),
+        ("json:nosuch", "is not there"),
+        ("json", "module:name"),
+    ],
 )
 def test_a_name_that_is_none_is_explained(capsys: pytest.CaptureFixture[str], name: str, said: str) -> None:
     assert run(["projection", "run", name]) == ExitCode.USAGE

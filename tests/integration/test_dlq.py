@@ -315,7 +315,7 @@ async def test_attempts_of_a_reference_are_counted_and_capped(make_pipeline: Pip
 async def test_headers_that_hold_no_number_hinder_nobody(make_pipeline: PipelineFactory) -> None:
     pipeline = make_pipeline(1)
     pipeline.make_topic(f"{pipeline.topic}.dlq", {})
-    place = [(PREFIX + "topic", b"t"), (PREFIX + "partition", b"0"), (PREFIX + "offset", b"1")]
+    place = [(PREFIX + "topic", pipeline.topic), (PREFIX + "partition", "0"), (PREFIX + "offset", "1")]
     producer = Producer({"bootstrap.servers": pipeline.kafka})
     more = [(TIMESTAMP, "\u00b2".encode()), (ATTEMPTS, b"9" * 5000)]
     producer.produce(f"{pipeline.topic}.dlq", BAD, headers=[*place, *more])

@@ -213,6 +213,9 @@ async def test_another_group_and_an_unknown_topic(make_pipeline: PipelineFactory
     pipeline = await mixed(make_pipeline)
     found = await reconcile(settings_of(pipeline, group_id="nobody"))
     assert (found.problems, found.waiting, found.lines[0].position) == ([], 29, None)
+    assert "No worker of group nobody has a position" in found.notes[0]
+    found = await reconcile(settings_of(pipeline, group_id="nobody"), Scope(named=True))
+    assert problems(found) == {"unknown_group"}
     with pytest.raises(InputError, match="no topic never-made"):
         await reconcile(settings_of(pipeline, topics=("never-made",)))
 
@@ -246,6 +249,11 @@ async def test_the_command_prints_exits_and_writes_metrics(
     metrics = (tmp_path / "books.prom").read_text()
     assert "penstock_reconcile_balanced 1.0" in metrics
     assert f'penstock_reconcile_records{{outcome="stored",topic="{pipeline.topic}"}} 20.0' in metrics
+    code, out, err = await command("--group", "penstok", "--textfile", "books.prom")
+    assert code == ExitCode.FAILED
+    assert "NOT balanced" in out
+    assert "unknown_group" in err
+    assert "penstock_reconcile_balanced 0.0" in (tmp_path / "books.prom").read_text()
     await pipeline.rows("DELETE FROM penstock.ingested")
     code, out, err = await command("--json", "--textfile", "books.prom")
     found = json.loads(out)

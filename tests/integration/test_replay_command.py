@@ -163,6 +163,27 @@ def test_what_cannot_be_done_is_said(
     assert "Traceback" not in shown
 
 
+def test_a_login_or_database_that_is_not_there_is_said_with_the_server(
+    kafka: str,
+    topic: TopicFactory,
+    database: Database,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PENSTOCK_KAFKA_BOOTSTRAP_SERVERS", kafka)
+    monkeypatch.setenv("PENSTOCK_DATABASE_URL", database.url)
+    monkeypatch.setenv("PENSTOCK_TOPICS", topic(1))
+    server = database.url.rpartition("@")[2].partition("/")[0]
+    for into, advice in (
+        (f"postgresql://nobody_known:{database.name}@{server}/{database.name}", "Correct user or password"),
+        (f"{database.url.rpartition('/')[0]}/never_made", "Create the database"),
+    ):
+        assert run(["replay", "run", "--into", into]) == ExitCode.REFUSED
+        said = " ".join(capsys.readouterr().err.split())
+        assert f"{server}/" in said
+        assert advice in said
+
+
 async def test_a_run_with_nothing_to_do_is_a_run_for_programs_and_a_plan_for_people(
     store: Store, run_penstock: RunPenstock
 ) -> None:

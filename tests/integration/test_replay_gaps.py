@@ -8,7 +8,7 @@ from confluent_kafka import Producer
 
 from fixtures.consuming import SMALL, Pipeline, PipelineFactory, event
 from fixtures.replaying import refs, start_replay
-from penstock_consumer.errors import SinkFailed
+from penstock_consumer.errors import ReplayTakenOver
 from penstock_consumer.replay import ReplayEnd
 
 WHOLE = (0, 1 << 62)
@@ -172,7 +172,7 @@ async def test_a_newer_run_ends_the_older_one(make_pipeline: PipelineFactory) ->
     with pytest.raises(Exception, match="replay 1 "):
         await start_replay(pipeline, bounds).end()
     assert await start_replay(pipeline, bounds, take_over=True).end() is ReplayEnd.FINISHED
-    with pytest.raises(SinkFailed, match="another replay"):
+    with pytest.raises(ReplayTakenOver, match="another replay"):
         await slow.end()
     assert await pipeline.keys() == [f"k{n}" for n in range(400)]
     states = await pipeline.rows("SELECT state, stored FROM penstock.replays ORDER BY id")

@@ -28,7 +28,7 @@ async def test_a_dry_run_then_a_copy_then_a_repeat(
     copy = ("store", "copy", "--from", "file:events", "--to", "postgresql")
     dry = run_penstock(environment, *copy, "--dry-run")
     assert dry.returncode == 0, dry.stderr
-    assert "300 events would be copied of 300 in the source; the target holds 0." in dry.stdout
+    assert "300 events would be copied of 300 in the source; the target holds nothing." in dry.stdout
     done = run_penstock(environment, *copy, "--verify", "--batch-size", "70")
     assert done.returncode == 0, done.stderr
     assert "300 events copied" in done.stdout

@@ -1,5 +1,6 @@
 """The command line's frame: help, exit codes, messages, redaction. Servers play no part here."""
 
+import errno
 import importlib
 import os
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 import structlog
 import typer
+from confluent_kafka import KafkaError, KafkaException
 from typer.main import get_command
 
 from penstock.cli import main
@@ -186,6 +188,9 @@ def test_no_error_raised_on_purpose_counts_as_a_fault_of_penstock(module: str, r
         (ConnectionRefusedError(111, "refused"), ExitCode.UNAVAILABLE),
         (TimeoutError(), ExitCode.UNAVAILABLE),
         (FileNotFoundError(2, "No such file"), ExitCode.DATA),
+        (OSError(errno.ENOSPC, "No space left on device"), ExitCode.DATA),
+        (OSError(errno.EROFS, "Read-only file system", "x.prom"), ExitCode.DATA),
+        (KafkaException(KafkaError(KafkaError._INVALID_ARG, "No such property")), ExitCode.CONFIG),
         (KeyboardInterrupt(), ExitCode.INTERRUPTED),
         (ZeroDivisionError(), ExitCode.INTERNAL),
     ],
@@ -204,6 +209,51 @@ def test_an_error_whose_cause_is_a_server_away_is_unavailable() -> None:
     assert exit_code_of(error) is ExitCode.REFUSED
     error.__cause__ = ConnectionRefusedError()
     assert exit_code_of(error) is ExitCode.UNAVAILABLE
+
+
+def test_a_file_behind_a_store_s_error_is_no_server_that_is_away() -> None:
+    from penstock_store.read_errors import StoreUnavailable
+
+    error = StoreUnavailable("The directory cannot be used")
+    error.__cause__ = FileNotFoundError(errno.ENOENT, "No such file or directory", "/proc/nope")
+    assert exit_code_of(error) is ExitCode.DATA
+    error.__cause__ = FileNotFoundError(errno.ENOENT, "No such file or directory")  # of PostgreSQL's socket
+    assert exit_code_of(error) is ExitCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["config", "show"]])
+def test_an_output_that_takes_nothing_is_said_in_one_sentence(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "penstock", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == ExitCode.DATA
+    assert done.stderr.startswith("Error: The output cannot be read or written: No space left on device.")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_closed_output_takes_nothing_and_hinders_nobody(closed: str, tmp_path: Path) -> None:
+    ended = subprocess.run(
+        ["sh", "-c", f"exec {sys.executable} -m penstock config show {closed}"],
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (ExitCode.OK, b"")
+
+
+def test_settings_that_librdkafka_refuses_are_wrong_settings(tmp_path: Path) -> None:
+    done = penstock("dlq", "list", cwd=tmp_path, PENSTOCK_KAFKA_CONFIG='{"no.such": 1}')
+    assert done.returncode == ExitCode.CONFIG
+    assert 'No such configuration property: "no.such". Correct kafka_config' in " ".join(done.stderr.split())
+    assert "KafkaError{" not in done.stderr
 
 
 def test_a_foreseeable_fault_is_said_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
@@ -281,6 +331,18 @@ def test_a_worker_without_any_address_says_so() -> None:
         say_defaults(Settings(kafka_bootstrap_servers="k:1", database_url="postgresql://w@h/d",
                               schema_registry_url="http://r"))  # fmt: skip
     assert logs == []
+
+
+def test_status_of_another_stack_says_how_to_start_that_one(tmp_path: Path) -> None:
+    done = penstock("status", "--stack", "nosuch", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (ExitCode.UNAVAILABLE, "")
+    assert "penstock up --stack nosuch" in " ".join(done.stderr.split())
+
+
+def test_a_replay_that_another_took_over_was_stopped_before_its_end() -> None:
+    from penstock_consumer.errors import ReplayTakenOver
+
+    assert exit_code_of(ReplayTakenOver("x")) is ExitCode.FAILED
 
 
 def test_a_stack_that_was_never_started_has_nothing_to_keep(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ import pytest
 from penstock.cli.app import run
 from penstock.cli.exit_codes import ExitCode
 from penstock.configuration import Finding, Level, effective, lint
+from penstock.errors import SettingsError
+from penstock.settings import Settings
 
 _SECRET = "s3cr3t-passphrase"
 
@@ -156,7 +158,40 @@ def test_lint_ends_with_its_code_and_says_so_to_programs(
     assert run(["config", "lint"]) == ExitCode.CONFIG
     assert "2 errors, 0 warnings." in capsys.readouterr().out
     assert run(["config", "show"]) == ExitCode.CONFIG
-    assert "penstock config" in capsys.readouterr().err
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.endswith("Look for more: `penstock config lint`.")
+    assert "known: stack, kafka_bootstrap_servers" in said
+
+
+def test_a_question_ends_with_its_mark(tmp_path: Path) -> None:
+    _toml(tmp_path, "topic = 1\n")
+    with pytest.raises(SettingsError, match=r"did you mean topics\? Look"):
+        effective(tmp_path, {})
+
+
+def test_a_variable_that_is_no_json_is_named(tmp_path: Path) -> None:
+    (found,) = _lint(tmp_path, PENSTOCK_KAFKA_CONFIG=f'{{"sasl.password": "{_SECRET}"')
+    assert (found.level, found.key, found.source) == (Level.ERROR, "PENSTOCK_KAFKA_CONFIG", "environment")
+    assert "penstock.toml" not in found.problem
+    assert _SECRET not in found.problem
+
+
+@pytest.mark.parametrize("columns", ["60", "80", "100", ""])
+def test_a_name_is_shown_whole_however_narrow_the_terminal(
+    columns: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _toml(tmp_path, 'schema_registry_url = "http://registry.example:8081"\n')
+    monkeypatch.setenv("COLUMNS", columns) if columns else monkeypatch.delenv("COLUMNS", raising=False)
+    assert run(["config", "show"]) == ExitCode.OK
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= int(columns or 160)
+    assert {line.split()[0] for line in lines if not line.startswith(" ")} >= set(Settings.model_fields) - {
+        "event_store"
+    }
+    (registry,) = [line for line in lines if line.startswith("schema_registry_url")]
+    if columns != "60":
+        assert "http://registry.example:8081" in registry
 
 
 def test_only_what_was_changed_can_be_shown(

@@ -2,24 +2,26 @@
 
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from penstock.books import Balance, Counts
+from penstock.books import Balance, Books, Counts
+from penstock.demo import pipeline
 from penstock.demo.rendering import Surroundings, show
 from penstock.demo.result import DemoResult, instant
 from penstock.demo.sample import PARCELS, poison_records, sample_events
 from penstock.demo.source import open_source
 from penstock.demo.tally import Tally
-from penstock.errors import InputError
+from penstock.errors import InputError, ServerUnavailableError
 from penstock_schemas import Event, RecordedEvent
 from penstock_schemas.catalogue import load
 
@@ -259,3 +261,42 @@ def test_bad_lines_of_a_file_are_counted_by_number(tmp_path: Path) -> None:
 def test_a_missing_file_is_the_input_s_fault(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nothing\.jsonl"), open_source(tmp_path / "nothing.jsonl"):
         pass
+
+
+class _Books:
+    """Its balance never changes."""
+
+    async def balance(self) -> Balance:
+        return Balance(positions={0: 5, 1: 9})
+
+    async def change(self) -> None:
+        pass
+
+
+async def test_what_is_left_at_the_end_of_a_topic_need_not_be_records() -> None:
+    asked = []
+
+    def left(positions: Mapping[int, int], ends: Mapping[int, int]) -> int:
+        asked.append((positions, ends))
+        return 0
+
+    ends = {0: 6, 1: 10}  # a transaction's markers, which no worker ever takes
+    balance = await pipeline._accounted(cast(Books, _Books()), ends, left, lambda _balance: None)
+    assert balance.behind(ends) == 2
+    assert asked == [(balance.positions, ends)]
+
+
+async def test_records_that_nobody_takes_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "_STALL", 0.0)
+    with pytest.raises(ServerUnavailableError, match="1 record in Kafka wait"):
+        await pipeline._accounted(cast(Books, _Books()), {0: 6, 1: 10}, lambda *_: 1, lambda _balance: None)
+
+
+def test_a_file_without_any_event_is_the_input_s_fault(tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_text("no event\n")
+    with open_source(path) as source:
+        assert list(source.events) == []
+        with pytest.raises(InputError, match="line 1: "):
+            pipeline._something(0, source)
+        assert pipeline._something(3, source) == 3

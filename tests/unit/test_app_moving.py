@@ -6,8 +6,8 @@ import io
 
 from rich.console import Console
 
-from penstock.moving.words import CopyDisplay
-from penstock_store.moving import CopyProgress
+from penstock.moving.words import CopyDisplay, comparison_lines, plan_lines
+from penstock_store.moving import Comparison, CopyPlan, CopyProgress
 
 
 def _shown(*, terminal: bool) -> tuple[str, str]:
@@ -39,3 +39,36 @@ def test_elsewhere_plain_lines_say_it() -> None:
     copying, comparing = _shown(terminal=False)
     assert copying == "10 events, 2 events/s, 100% of the source\n"
     assert comparing == "compared 5,000 events of both stores\n"
+
+
+def test_an_estimate_is_called_one() -> None:
+    plan = CopyPlan(
+        source_events=10,
+        to_copy=4,
+        target_events=2_323,
+        after_sequence=6,
+        keeps_sequences=True,
+        from_start_because_mixed=False,
+    )
+    assert list(plan_lines(plan)) == [
+        "4 events would be copied of 10 in the source; the target holds about 2,323."
+    ]
+
+
+def test_the_target_s_own_events_are_a_number_and_no_list() -> None:
+    found = Comparison(
+        source_events=2,
+        target_events=3,
+        source_checksum="a",
+        target_checksum="b",
+        same_sequences=False,
+        same_order=False,
+        same_recorded_at=False,
+        missing=1,
+        extra=2,
+        different=0,
+        examples=("missing x", "extra y", "extra z"),
+    )
+    said = list(comparison_lines(found))
+    assert "2 that the source does not hold." in said[0]
+    assert said[1:] == ["missing x", "Copy with --from-start to bring what is missing."]

@@ -65,7 +65,10 @@ def test_an_unknown_key_of_the_file_is_an_error_that_names_it(tmp_path: Path) ->
     [
         ({"PENSTOCK_DATABASE_URL": f"mysql://u:{SECRET}@h/d"}, "PENSTOCK_DATABASE_URL"),
         ({"PENSTOCK_SCHEMA_REGISTRY_URL": f"u:{SECRET}@h"}, "PENSTOCK_SCHEMA_REGISTRY_URL"),
-        ({"PENSTOCK_KAFKA_CONFIG": f'{{"sasl.password": "{SECRET}"'}, "kafka_config"),
+        (
+            {"PENSTOCK_KAFKA_CONFIG": f'{{"sasl.password": "{SECRET}"'},
+            "PENSTOCK_KAFKA_CONFIG in the environment",
+        ),
         ({"PENSTOCK_KAFKA_CONFIG": '{"bootstrap.servers": "a:1"}'}, "kafka_bootstrap_servers"),
         ({"PENSTOCK_LOG_LEVEL": "loud"}, "PENSTOCK_LOG_LEVEL"),
         ({"PENSTOCK_RETAIN_DAYS": "0"}, "PENSTOCK_RETAIN_DAYS"),

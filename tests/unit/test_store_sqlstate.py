@@ -10,6 +10,7 @@ from penstock_store.dsn import normalise_dsn, redact_dsn
 from penstock_store.errors import InvalidDsn, SinkBroken, SinkUnavailable
 from penstock_store.ingest import SinkSettings
 from penstock_store.ingest._sqlstate import is_retryable, is_row_fault, sink_error
+from penstock_store.postgresql._failures import store_error
 
 
 def _error(sqlstate: str, constraint: str | None = None) -> asyncpg.PostgresError:
@@ -147,3 +148,12 @@ def test_a_migration_under_a_running_worker_is_waited_out() -> None:
     error = asyncpg.InvalidCachedStatementError("cached statement plan is invalid")
     assert is_retryable(error)
     assert isinstance(sink_error(error, "a batch"), SinkUnavailable)
+
+
+@pytest.mark.parametrize("sqlstate", ["28P01", "28000"])
+def test_a_wrong_login_is_told_from_a_missing_role(sqlstate: str) -> None:
+    said = str(store_error(_error(sqlstate), "postgresql://u:s3cr3t@h/d"))
+    assert "does not let the login in" in said
+    assert "migrate" not in said
+    assert "s3cr3t" not in said
+    assert "grant the login the role" in str(store_error(_error("42501"), "postgresql://h/d"))

@@ -34,7 +34,7 @@ class Statistics:
     repeats: int = 0
     """Second dead letters of a record that was counted."""
     foreign: int = 0
-    """Records of the dead-letter topic that name no source: another program's."""
+    """Records of the dead-letter topic that name no source, or another topic: another program's."""
 
 
 def _unheard(_read: int, _all: int) -> None:
@@ -63,7 +63,9 @@ class DeadLetterQueue:
         self._progress = progress
         self.expired = 0
         """Offsets that the dead-letter topic does not hold any more, once it was read."""
-        self._repeats = self._foreign = 0
+        self.foreign = 0
+        """Records that are no dead letters of this topic, of those that were read."""
+        self._repeats = 0
 
     def exists(self) -> bool:
         """Whether there is a dead-letter topic: the worker makes it when it starts."""
@@ -78,12 +80,12 @@ class DeadLetterQueue:
         ends = watermarks(self.settings, self.name) or {}
         marks = {mark.place: mark for mark in self._marks(ends)}
         seen: set[Place] = set()
-        self._repeats = self._foreign = 0
+        self._repeats = self.foreign = 0
         self.expired = sum(low for low, _ in ends.values())
         for record in self._records(ends, half=1):
-            letter = read_letter(record)
+            letter = self._letter(record)
             if letter is None:
-                self._foreign += read_mark(record) is None
+                self.foreign += read_mark(record) is None
             elif letter.place in seen:
                 self._repeats += 1
             else:
@@ -102,7 +104,7 @@ class DeadLetterQueue:
         self.expired = sum(low for low, _ in ends.values())
         seen: set[Place] = set()
         for record in self._records(ends, half=0):
-            letter = read_letter(record)
+            letter = self._letter(record)
             if letter is not None and letter.group == group and letter.place not in seen:
                 seen.add(letter.place)
                 yield letter.place, letter.cause
@@ -114,8 +116,13 @@ class DeadLetterQueue:
             found.states[letter.state] += 1
             found.causes[letter.cause, letter.state] += 1
             found.event_types[letter.event_type, letter.state] += 1
-        found.repeats, found.foreign = self._repeats, self._foreign
+        found.repeats, found.foreign = self._repeats, self.foreign
         return found
+
+    def _letter(self, record: Record) -> Letter | None:
+        """None also for one that names another topic: ours is the only one that we may write to."""
+        letter = read_letter(record)
+        return None if letter is None or letter.place.topic != self.topic else letter
 
     def _with_state(self, letter: Letter, mark: Mark | None, wanted: Selection) -> Letter | None:
         """The letter as it is shown, or None where it is not meant. Decoded only where all else fits."""

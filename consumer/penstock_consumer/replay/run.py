@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from penstock_consumer._ending import in_time, run_until
 from penstock_consumer._thread import OneThread
 from penstock_consumer.engine import Engine
-from penstock_consumer.errors import SinkFailed
+from penstock_consumer.errors import ReplayTakenOver, SinkFailed
 from penstock_consumer.health import WorkerHealth
 from penstock_consumer.interfaces import DeadLetterSink, SchemaSource, TopicPartition
 from penstock_consumer.metrics import WorkerMetrics
@@ -69,7 +69,7 @@ async def run_replay(
     `settings.group_id` and `sink.group_id` name the group that is replayed for. `began` hears the run's
     number, `written` each batch: offsets accounted for, and what they came to. What is committed stays,
     however the run ends; another one goes on from there. A stop takes `settings.grace` and six seconds at
-    most. Raises what `run_worker` raises, ReplayInTheWay, and ReplaySuperseded's text as `SinkFailed`.
+    most. Raises what `run_worker` raises, ReplayInTheWay, and `ReplayTakenOver`.
     """
     # A claim of an earlier replay may be of the topic's namesake; nothing is lost by forgetting it.
     settings = replace(settings, accept_loss=frozenset({"*"}))
@@ -117,10 +117,13 @@ async def _written_down(store: ReplaySink, course: Course) -> AsyncIterator[None
     try:
         yield
     except Exception as error:
-        if not isinstance(error.__cause__, ReplaySuperseded):
+        superseded = isinstance(error.__cause__, ReplaySuperseded)
+        if not superseded:
             log.warning("replay_failed", cause=str(error))
         with contextlib.suppress(SinkError):
             await store.end("failed", str(error))
+        if superseded:
+            raise ReplayTakenOver(str(error)) from error.__cause__
         raise
     with contextlib.suppress(SinkError):
         await store.end("finished" if course.finished else "stopped")

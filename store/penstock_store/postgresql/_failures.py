@@ -78,6 +78,12 @@ def _by_sqlstate(error: asyncpg.PostgresError, code: str, where: str, use: Use) 
         )
     if code.startswith("22"):
         return InvalidQuery(f"PostgreSQL cannot take a value of the {use.verb}: {said}.", sqlstate=code)
+    if code.startswith("28"):
+        return StoreRefused(
+            f"PostgreSQL at {where} does not let the login in: {said}. Correct user or password (in the URL,"
+            " PGPASSWORD or ~/.pgpass), or the server's pg_hba.conf.",
+            sqlstate=code,
+        )
     if code.startswith(_REFUSED):
         advice = f"Run `penstock migrate`, and grant the login the role {use.role}."
         return StoreRefused(f"PostgreSQL at {where} refuses the {use.verb}: {said}. {advice}", sqlstate=code)
