@@ -13,9 +13,9 @@ from typing import Any
 from unittest.mock import patch
 
 from penstock_consumer import engine as engine_module
-from penstock_consumer.assignment import Assignment
 from penstock_consumer.batching import PendingBatch, fill
 from penstock_consumer.breaker import DeadLetterBreaker
+from penstock_consumer.claiming import Claiming
 from penstock_consumer.engine import Engine
 from penstock_consumer.errors import DeadLettersUnavailable
 from penstock_consumer.interfaces import DeadLetter, TopicPartition
@@ -214,7 +214,7 @@ PLANTED: dict[str, Planted] = {
     "tombstone not counted": (engine_module, "fill", _count_no_tombstones),
     "redelivered record taken": (engine_module, "fill", _take_what_was_seen),
     "registry's silence blamed on the record": (Engine, "_learn", _blame_the_record_for_the_registry),
-    "end asked for before the claim alone": (Assignment, "_look_again", _believe_the_end_of_before_the_claim),
+    "end asked for before the claim alone": (Claiming, "look_again", _believe_the_end_of_before_the_claim),
     "batch not sealed": (PendingBatch, "seal", _seal_nothing),
     "first offset expected instead of the position": (PendingBatch, "seal", _expect_the_first_offset),
     "batch without a bound": (Rhythm, "is_full", _never_full),
