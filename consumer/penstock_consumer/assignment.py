@@ -169,11 +169,7 @@ class Assignment:
             if not start.accepted(self._settings.accepts_loss(name)):
                 self._stop(name, start.explanation)
                 return None
-            log.warning(
-                "loss_accepted", partitions=name_of(name), reason=start.reason, detail=start.explanation
-            )
-            claim = self._claims[name] = await self._sink.skip(claim, start.first, start.next, start.reason)
-            self._metrics.lost_offsets.labels(name.topic, str(name.partition)).inc(start.next - start.first)
+            claim = await self._pass_over(name, claim, start)
             start = start.next
         suspect = claim.attempts >= _SUSPECT
         lane = self.lanes[name] = Lane(
@@ -191,6 +187,16 @@ class Assignment:
         self._metrics.started(lane)
         log.info("partition_started", partition=name_of(name), offset=start, epoch=claim.epoch)
         return max(lane.resume, state.low)
+
+    async def _pass_over(self, name: TopicPartition, claim: Claim, loss: Loss) -> Claim:
+        width = loss.next - loss.first
+        if width:
+            log.warning(
+                "loss_accepted", partitions=name_of(name), reason=loss.reason, detail=loss.explanation
+            )
+        claim = self._claims[name] = await self._sink.skip(claim, loss.first, loss.next, loss.reason)
+        self._metrics.lost_offsets.labels(name.topic, str(name.partition)).inc(width)
+        return claim
 
     def replaced(self, name: TopicPartition) -> None:
         """The log of a lane is not the one that was ingested. The next claim says whether it is another

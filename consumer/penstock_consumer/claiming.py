@@ -40,14 +40,25 @@ class Claiming:
         found = await self._source.inspect(partitions)
         states = {name: state for name, state in found.items() if isinstance(state, PartitionState)}
         refs = {self._ref(name.topic, state, name.partition): name for name, state in states.items()}
-        return found, await self._claim_refs(refs)
+        return found, await self._claim_refs(refs, self._met(states))
 
     def _ref(self, topic: str, state: PartitionState, partition: int) -> PartitionRef:
         return PartitionRef(self._source.cluster_id, topic, state.topic_id, partition)
 
-    async def _claim_refs(self, refs: Mapping[PartitionRef, TopicPartition]) -> dict[TopicPartition, Claim]:
+    def _met(self, states: Mapping[TopicPartition, PartitionState]) -> list[PartitionRef]:
+        """All partitions of the topics, ours or not: nothing is passed over of one that comes later."""
+        if self._settings.start == "earliest":
+            return []
+        refs = dict.fromkeys(self._ref(name.topic, state, name.partition) for name, state in states.items())
+        for topic, state in {name.topic: state for name, state in states.items()}.items():
+            refs |= dict.fromkeys(self._ref(topic, state, number) for number in range(state.partitions))
+        return list(refs)
+
+    async def _claim_refs(
+        self, refs: Mapping[PartitionRef, TopicPartition], met: Sequence[PartitionRef]
+    ) -> dict[TopicPartition, Claim]:
         try:
-            claimed = await self._sink.claim(list(refs))
+            claimed = await self._sink.claim(list(refs), met)
         except TopicRecreated as error:
             rest = [ref for ref in refs if ref not in error.refs]
             accepted = [ref for ref in error.refs if self._settings.accepts_loss(refs[ref])]
@@ -58,7 +69,7 @@ class Claiming:
                         "the topic was deleted and made again; what it held and was not ingested is lost. "
                         f"To go on with the new one {ACCEPT}",
                     )
-            claimed = {**(await self._sink.claim(rest) if rest else {})}
+            claimed = {**(await self._sink.claim(rest, met) if rest else {})}
             if accepted:
                 log.warning(
                     "loss_accepted", partitions=names_of(refs[ref] for ref in accepted), reason="recreated"
