@@ -4,21 +4,22 @@ Pending: to be claimed in PostgreSQL, which says where to go on. Flowing: a lane
 not have what comes next, and an operator must say that the loss is accepted.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from random import Random
 
 import structlog
 
 from penstock_consumer.backoff import Backoff
 from penstock_consumer.batching import Lane
+from penstock_consumer.claiming import Claiming, name_of, names_of
 from penstock_consumer.errors import SourceUnavailable
 from penstock_consumer.health import WorkerHealth
-from penstock_consumer.interfaces import Clock, PartitionState, Sink, Source, TopicPartition
+from penstock_consumer.interfaces import Clock, Inspected, PartitionState, Sink, Source, TopicPartition
 from penstock_consumer.metrics import WorkerMetrics
-from penstock_consumer.placement import ACCEPT, TRUNCATED, Loss, place
+from penstock_consumer.placement import TRUNCATED, Loss, place
 from penstock_consumer.settings import WorkerSettings
 from penstock_store.errors import FenceLost, SinkUnavailable, TopicRecreated
-from penstock_store.ingest import Claim, PartitionRef
+from penstock_store.ingest import Claim
 
 __all__ = ["Assignment"]
 
@@ -49,7 +50,9 @@ class Assignment:
         self._settings = settings
         self._metrics = metrics
         self._health = health
+        self._claiming = Claiming(source, sink, settings, self._stop)
         self._backoff = Backoff(random)
+        self._no_answer = Backoff(random)
         self._pending: dict[TopicPartition, float] = {}
         self._stopped: dict[TopicPartition, str] = {}
         self.lanes: dict[TopicPartition, Lane] = {}
@@ -109,77 +112,49 @@ class Assignment:
             if not isinstance(error, SourceUnavailable):  # else PostgreSQL was not asked
                 self._health.database_up = not isinstance(error, SinkUnavailable)
                 self._metrics.database_up.set(self._health.database_up)
-            self._metrics.retries.labels("claim").inc()
-            wait = self._backoff.next()
-            log.warning("claim_postponed", partitions=_names(due), seconds=round(wait, 2), cause=str(error))
-            for partition in due:  # the client fetches on from where it stood: a lane would take that
-                self.lanes.pop(partition, None)
-            self.add(due, wait)
+            self._postpone(due, self._backoff, error)
             return {}
 
+    def _postpone(self, partitions: Sequence[TopicPartition], backoff: Backoff, cause: Exception) -> None:
+        self._metrics.retries.labels("claim").inc()
+        wait = backoff.next()
+        log.warning(
+            "claim_postponed", partitions=names_of(partitions), seconds=round(wait, 2), cause=str(cause)
+        )
+        for partition in partitions:  # the client fetches on from where it stood: a lane would take that
+            self.lanes.pop(partition, None)
+        self.add(partitions, wait)
+
     async def _claim(self, due: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
-        states = await self._source.inspect(due)
-        refs = {
-            PartitionRef(self._source.cluster_id, name.topic, state.topic_id, name.partition): name
-            for name, state in states.items()
-        }
-        claims = await self._claim_refs(refs)
-        states = await self._look_again(states, claims)
-        self._backoff.reset()
-        if refs:  # else PostgreSQL was not asked
+        found, claims = await self._claiming.claim(due)
+        self._claims |= claims
+        # else PostgreSQL was not asked
+        if any(isinstance(state, PartitionState) for state in found.values()):
             self._health.database_up = True
             self._metrics.database_up.set(1)
+        found = await self._claiming.look_again(found, claims)
+        self._backoff.reset()
+        self._wait_for_leaders(found)
         starts = {}
         for name in due:
-            if name not in states:  # the topic is gone, or is just being made
+            state = found.get(name)
+            if state is None:  # the topic is gone, or is just being made
                 self._pending[name] = self._clock.monotonic() + self._settings.check_topics
-                continue
-            self._pending.pop(name, None)
-            if name in claims:
-                start = await self._place(name, claims[name], states[name])
+            elif isinstance(state, PartitionState):
+                self._pending.pop(name, None)
+                start = await self._place(name, claims[name], state) if name in claims else None
                 if start is not None:
                     starts[name] = start
         self._count()
         return starts
 
-    async def _claim_refs(self, refs: Mapping[PartitionRef, TopicPartition]) -> dict[TopicPartition, Claim]:
-        try:
-            claimed = await self._sink.claim(list(refs))
-        except TopicRecreated as error:
-            rest = [ref for ref in refs if ref not in error.refs]
-            accepted = [ref for ref in error.refs if self._settings.accepts_loss(refs[ref])]
-            for ref in error.refs:
-                if ref not in accepted:
-                    self._stop(
-                        refs[ref],
-                        "the topic was deleted and made again; what it held and was not ingested is lost. "
-                        f"To go on with the new one {ACCEPT}",
-                    )
-            claimed = {**(await self._sink.claim(rest) if rest else {})}
-            if accepted:
-                log.warning(
-                    "loss_accepted", partitions=_names([refs[ref] for ref in accepted]), reason="recreated"
-                )
-                for ref in accepted:
-                    await self._sink.adopt(ref)
-                claimed |= await self._sink.claim(accepted)
-        self._claims |= {refs[ref]: claim for ref, claim in claimed.items()}
-        return {refs[ref]: claim for ref, claim in claimed.items()}
-
-    async def _look_again(
-        self, states: Mapping[TopicPartition, PartitionState], claims: Mapping[TopicPartition, Claim]
-    ) -> Mapping[TopicPartition, PartitionState]:
-        """Until the claim the owner before us went on, perhaps beyond the end that we were told; from now on
-        nobody else moves the position. What is another topic's meanwhile is left out.
-        """
-        beyond = [name for name, claim in claims.items() if (claim.position or 0) > states[name].high]
-        if not beyond:
-            return states
-        now = await self._source.inspect(beyond)
-        kept = {name: state for name, state in states.items() if name not in beyond}
-        return kept | {
-            name: state for name, state in now.items() if state.topic_id == claims[name].ref.topic_id
-        }
+    def _wait_for_leaders(self, found: Inspected) -> None:
+        """Ask again later for those of which no broker answers; the others flow."""
+        silent = {name: state for name, state in found.items() if isinstance(state, SourceUnavailable)}
+        if silent:
+            self._postpone(list(silent), self._no_answer, next(iter(silent.values())))
+        else:
+            self._no_answer.reset()
 
     async def _place(self, name: TopicPartition, claim: Claim, state: PartitionState) -> int | None:
         if self._replaced.pop(name, None) == claim.ref.topic_id:
@@ -194,11 +169,7 @@ class Assignment:
             if not start.accepted(self._settings.accepts_loss(name)):
                 self._stop(name, start.explanation)
                 return None
-            log.warning(
-                "loss_accepted", partitions=_names([name]), reason=start.reason, detail=start.explanation
-            )
-            claim = self._claims[name] = await self._sink.skip(claim, start.first, start.next, start.reason)
-            self._metrics.lost_offsets.labels(name.topic, str(name.partition)).inc(start.next - start.first)
+            claim = await self._pass_over(name, claim, start)
             start = start.next
         suspect = claim.attempts >= _SUSPECT
         lane = self.lanes[name] = Lane(
@@ -212,10 +183,20 @@ class Assignment:
             suspect_below=min(start + 3 * self._settings.batch.records, state.high) if suspect else 0,
         )
         if suspect:
-            log.warning("partition_suspected", partition=_name(name), offset=start, attempts=claim.attempts)
+            log.warning("partition_suspected", partition=name_of(name), offset=start, attempts=claim.attempts)
         self._metrics.started(lane)
-        log.info("partition_started", partition=_name(name), offset=start, epoch=claim.epoch)
+        log.info("partition_started", partition=name_of(name), offset=start, epoch=claim.epoch)
         return max(lane.resume, state.low)
+
+    async def _pass_over(self, name: TopicPartition, claim: Claim, loss: Loss) -> Claim:
+        width = loss.next - loss.first
+        if width:
+            log.warning(
+                "loss_accepted", partitions=name_of(name), reason=loss.reason, detail=loss.explanation
+            )
+        claim = self._claims[name] = await self._sink.skip(claim, loss.first, loss.next, loss.reason)
+        self._metrics.lost_offsets.labels(name.topic, str(name.partition)).inc(width)
+        return claim
 
     def replaced(self, name: TopicPartition) -> None:
         """The log of a lane is not the one that was ingested. The next claim says whether it is another
@@ -237,7 +218,7 @@ class Assignment:
         self._metrics.partition_stopped.labels(name.topic, str(name.partition)).set(1)
         log.error(
             "partition_stopped",
-            partition=_name(name),
+            partition=name_of(name),
             why=why,
         )
 
@@ -256,25 +237,19 @@ class Assignment:
         changed = []
         for name, lane in self.lanes.items():
             state = states.get(name)
-            if state is None or state.topic_id != lane.claim.ref.topic_id:
+            if isinstance(state, SourceUnavailable):
+                log.warning("topics_not_checked", partitions=name_of(name), cause=str(state))
+            elif state is None or state.topic_id != lane.claim.ref.topic_id:
                 changed.append(name)
             else:
                 lane.end = state.high
                 self._metrics.placed(lane)
         if changed:
-            log.warning("topic_changed", partitions=_names(changed))
+            log.warning("topic_changed", partitions=names_of(changed))
         return changed
 
     def _count(self) -> None:
         self._metrics.partitions.labels("assigned").set(len(self.lanes))
         self._metrics.partitions.labels("pending").set(len(self._pending))
         self._metrics.partitions.labels("stopped").set(len(self._stopped))
-        self._health.stopped = tuple(_name(name) for name in self._stopped)
-
-
-def _name(partition: TopicPartition) -> str:
-    return f"{partition.topic}:{partition.partition}"
-
-
-def _names(partitions: Iterable[TopicPartition]) -> str:
-    return ", ".join(map(_name, partitions))
+        self._health.stopped = tuple(name_of(name) for name in self._stopped)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, ParamSpec, Protocol, TypeVar
 
+from penstock_consumer.errors import SourceUnavailable
 from penstock_schemas.rows import Row
 from penstock_store.ingest import Batch, Claim, PartitionRef, Rejection, WriteResult
 
@@ -15,6 +16,7 @@ __all__ = [
     "Clock",
     "DeadLetter",
     "DeadLetterSink",
+    "Inspected",
     "Listener",
     "Offload",
     "PartitionState",
@@ -59,12 +61,17 @@ class Record(Protocol):
 
 class PartitionState(NamedTuple):
     """What the broker says of a partition: the topic's id, the first offset it still has, the next it will
-    give.
+    give; and how many partitions the topic has.
     """
 
     topic_id: str
     low: int
     high: int
+    partitions: int = 1
+
+
+Inspected = Mapping[TopicPartition, PartitionState | SourceUnavailable]
+"""Partitions of topics that are there; each with its state, or with why the broker does not say it."""
 
 
 class Listener(Protocol):
@@ -117,8 +124,10 @@ class Source(Protocol):
     async def hold(self, partitions: Sequence[TopicPartition]) -> None:
         """Fetch nothing of these until they `flow` again."""
 
-    async def inspect(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, PartitionState]:
-        """Ask the broker. A partition whose topic is gone is left out. Raises `SourceUnavailable`."""
+    async def inspect(self, partitions: Sequence[TopicPartition]) -> Inspected:
+        """Ask the broker. A partition whose topic is gone is left out; one that has no leader keeps the
+        others from nothing. Raises `SourceUnavailable` where no question can be asked.
+        """
 
     def publish(self, positions: Mapping[TopicPartition, int]) -> None:
         """Let lag tools know. Best effort: nothing here reads it back."""
@@ -130,7 +139,9 @@ class Source(Protocol):
 class Sink(Protocol):
     """What `penstock_store.ingest.PostgresSink` does; its errors are in `penstock_store.errors`."""
 
-    async def claim(self, refs: Sequence[PartitionRef], /) -> Mapping[PartitionRef, Claim]: ...
+    async def claim(
+        self, refs: Sequence[PartitionRef], met: Sequence[PartitionRef] = (), /
+    ) -> Mapping[PartitionRef, Claim]: ...
     async def release(self, claims: Sequence[Claim], /) -> None: ...
     async def adopt(self, ref: PartitionRef, /) -> None: ...
     async def write(

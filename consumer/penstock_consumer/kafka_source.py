@@ -25,7 +25,7 @@ from concurrent.futures import Future
 from functools import partial
 from time import monotonic
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import structlog
 from confluent_kafka import (
@@ -42,13 +42,15 @@ from confluent_kafka.admin._listoffsets import OffsetSpec
 from penstock_consumer._kafka_config import READING_REFUSED, client_config, consumer_config
 from penstock_consumer._thread import OneThread
 from penstock_consumer.errors import SourceFailed, SourceUnavailable
-from penstock_consumer.interfaces import Listener, PartitionState, Record, TopicPartition
+from penstock_consumer.interfaces import Inspected, Listener, PartitionState, Record, TopicPartition
 from penstock_consumer.metrics import WorkerMetrics
 from penstock_consumer.settings import KafkaValue, WorkerSettings
 
 __all__ = ["KafkaSource"]
 
 log = structlog.get_logger(__name__)
+
+K = TypeVar("K")
 
 EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
@@ -179,38 +181,46 @@ class KafkaSource:
         if flowing:  # an empty list would answer a revocation that waits to be told
             self._let_go(self._open_consumer(), flowing)
 
-    async def inspect(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, PartitionState]:
+    async def inspect(self, partitions: Sequence[TopicPartition]) -> Inspected:
         """See `Source`."""
         if self._admin is None:
             raise SourceUnavailable("the Kafka source is not started")
-        topics = sorted({name.topic for name in partitions})
         if not self._cluster_id:
             found = await self._ask(self._admin.describe_cluster(request_timeout=_DEADLINE))
             self._cluster_id = str(found.cluster_id)
-        ids: dict[str, str] = {}
-        described = self._admin.describe_topics(TopicCollection(topics), request_timeout=_DEADLINE)
-        for topic, future in described.items():
-            if (description := await self._ask(future, missing=True)) is not None:
-                ids[topic] = str(description.topic_id)
-        there = [name for name in partitions if name.topic in ids]
+        names = TopicCollection(sorted({name.topic for name in partitions}))
+        topics = await self._answers(self._admin.describe_topics(names, request_timeout=_DEADLINE))
+        there = [
+            name for name in partitions if not isinstance(topics.get(name.topic), SourceUnavailable | None)
+        ]
         lows = await self._offsets(there, EARLIEST)
         highs = await self._offsets(there, LATEST)
-        return {
-            name: PartitionState(ids[name.topic], lows[name], highs[name])
-            for name in there
-            if name in lows and name in highs
+        states = {
+            name: _state(topics.get(name.topic), lows.get(name), highs.get(name)) for name in partitions
         }
+        return {name: state for name, state in states.items() if state is not None}
 
     async def _offsets(
         self, partitions: Sequence[TopicPartition], which: OffsetSpec
-    ) -> dict[TopicPartition, int]:
+    ) -> dict[TopicPartition, Any]:
         if not partitions or self._admin is None:
             return {}
         asked = {KafkaPartition(name.topic, name.partition): which for name in partitions}
-        found = {}
-        for name, future in self._admin.list_offsets(asked, request_timeout=_DEADLINE).items():
-            if (answer := await self._ask(future, missing=True)) is not None:
-                found[TopicPartition(name.topic, name.partition)] = int(answer.offset)
+        found = await self._answers(self._admin.list_offsets(asked, request_timeout=_DEADLINE))
+        return {TopicPartition(name.topic, name.partition): answer for name, answer in found.items()}
+
+    async def _answers(self, asked: "Mapping[K, Future[Any]]") -> "dict[K, Any]":
+        """Each answer, or why there is none: a partition without a leader is no other's fault. What is not
+        there is left out.
+        """
+        found: dict[K, Any] = {}
+        for name, future in asked.items():
+            try:
+                answer = await self._ask(future, missing=True)
+            except SourceUnavailable as error:
+                answer = error
+            if answer is not None:
+                found[name] = answer
         return found
 
     async def _ask(self, future: "Future[Any]", *, missing: bool = False) -> Any:
@@ -302,6 +312,14 @@ class KafkaSource:
         if self._consumer is None:
             raise SourceFailed("the Kafka source is closed")
         return self._consumer
+
+
+def _state(topic: Any, low: Any, high: Any) -> PartitionState | SourceUnavailable | None:
+    """Of a partition, by the answers about it; the first that failed, or None where one is missing."""
+    for answer in (topic, low, high):
+        if isinstance(answer, SourceUnavailable | None):
+            return answer
+    return PartitionState(str(topic.topic_id), int(low.offset), int(high.offset), len(topic.partitions))
 
 
 def _names(partitions: Sequence[KafkaPartition]) -> list[TopicPartition]:

@@ -13,8 +13,8 @@ TRUNCATED = "Restore the log, or make the topic anew: its new id gives it books 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Records that will not be ingested: [first, next) was expired, or is passed over as `start` says; or
-    the log ends at `next` already.
+    """Records that will not be ingested: [first, next) was expired, or is passed over as `start` says, which
+    may be nothing; or the log ends at `next` already.
     """
 
     first: int
@@ -49,12 +49,9 @@ def place(position: int | None, state: PartitionState, start: Literal["earliest"
     `position` is the next offset by PostgreSQL, None where it holds none: then `start` decides.
     """
     if position is None:
-        # Passing over is written down like a loss: a crash before the first batch must not pass over twice.
-        return (
-            state.low
-            if start == "earliest" or state.low == state.high
-            else Loss(state.low, state.high, "latest")
-        )
+        # Passing over is written down like a loss, an empty partition too: what comes before the first batch
+        # is committed must not be passed over by the next claim.
+        return state.low if start == "earliest" else Loss(state.low, state.high, "latest")
     if position < state.low:
         return Loss(position, state.low, "expired")
     if position > state.high:

@@ -60,7 +60,9 @@ class WorkerSettings:
     """More librdkafka settings (TLS, SASL, timeouts) for every client that the worker makes."""
     batch: BatchLimits = BatchLimits()
     start: Literal["earliest", "latest"] = "earliest"
-    """Where a partition begins of which PostgreSQL holds no position."""
+    """Where a partition begins of which PostgreSQL holds no position; one that comes under a topic which the
+    group knows begins at its beginning.
+    """
     conflicts: Literal["dead_letter", "report"] = "dead_letter"
     """What becomes of an event whose key is stored with another content; metric and log in either case."""
     accept_loss: frozenset[str] = frozenset()

@@ -125,3 +125,31 @@ async def test_an_older_epoch_writes_nothing_even_at_the_right_position(
         await sink.skip(old, 0, 5, "test")
     assert await admin.fetchval("SELECT next_offset FROM penstock.offsets") is None
     assert await admin.fetchval("SELECT count(*) FROM penstock.ingested") == 0
+
+
+async def test_a_partition_that_comes_under_a_topic_that_the_group_knows_begins_at_offset_0(
+    make_sink: SinkFactory,
+) -> None:
+    sinks = [await make_sink(worker_name=f"w{n}") for n in range(3)]
+    sink, other = sinks[0], await make_sink(group_id="another")
+    first, later, elsewhere = [ref(0), ref(1), ref(2)], ref(3), ref(0, topic="payments")
+    found = await asyncio.gather(*(one.claim([first[n]], first) for n, one in enumerate(sinks)))
+    assert [claim.position for claims in found for claim in claims.values()] == [None, None, None]
+    claims = await sink.claim([*first, later, elsewhere], [*first, later, elsewhere])
+    assert [claims[one].position for one in (*first, later, elsewhere)] == [None, None, None, 0, None]
+    assert (await other.claim([later], [*first, later]))[later].position is None
+
+
+async def test_a_topic_made_anew_with_more_partitions_is_no_new_one(make_sink: SinkFactory) -> None:
+    sink = await make_sink()
+    await sink.claim([ref()], [ref()])
+    more = ref(1, topic_id="t-2")
+    assert (await sink.claim([more], [ref(0, topic_id="t-2"), more]))[more].position == 0
+
+
+async def test_a_partition_that_is_met_again_stays_where_it_is(make_sink: SinkFactory) -> None:
+    sink = await make_sink()
+    claim = (await sink.claim([ref()], [ref()]))[ref()]
+    await sink.write(batch(claim, [event()]), reject=refuse)
+    again = (await sink.claim([ref()], [ref()]))[ref()]
+    assert (again.epoch, again.position) == (2, 1)

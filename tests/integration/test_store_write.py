@@ -290,6 +290,20 @@ async def test_skip_accounts_for_a_loss(make_sink: SinkFactory, admin: Admin) ->
     assert ranges[1]["events_partition"] is None
 
 
+async def test_the_position_of_an_empty_partition_is_written_down_without_a_range(
+    make_sink: SinkFactory, admin: Admin
+) -> None:
+    sink = await make_sink()
+    claim = (await sink.claim([ref()]))[ref()]
+    moved = await sink.skip(claim, 7, 7, "latest")
+    assert moved.position == 7
+    assert await _ranges(admin) == []
+    with pytest.raises(FenceLost):
+        await sink.skip(claim, 7, 9, "latest")
+    await sink.write(batch(moved, [event()]), reject=refuse)
+    assert [(r["first_offset"], r["next_offset"], r["lost"]) for r in await _ranges(admin)] == [(7, 8, 0)]
+
+
 async def test_a_server_that_shuts_down_between_two_calls_is_away(make_sink: SinkFactory) -> None:
     """asyncpg takes the unasked-for FATAL as a state that it never leaves; that is no fault of ours."""
     sink = await make_sink()

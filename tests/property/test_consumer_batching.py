@@ -130,7 +130,8 @@ def test_a_partition_starts_at_its_position_or_says_what_is_lost(
 @given(st.integers(0, 50), st.integers(0, 50))
 def test_what_latest_passes_over_is_written_down(low: int, width: int) -> None:
     start = place(None, PartitionState("t", low, low + width), "latest")
-    assert start == (Loss(low, low + width, "latest") if width else low)
+    assert start == Loss(low, low + width, "latest"), "an empty partition, too, gets a position"
+    assert start.accepted(by_operator=False)
     assert place(low, PartitionState("t", low, low + width), "latest") == low
 
 

@@ -27,6 +27,8 @@ class Audited(NamedTuple):
     outcomes: dict[Place, Outcome]
     lost: set[Place]
     last: dict[tuple[str, int, str], tuple[int, int]]
+    came: float | None
+    flowed: set[tuple[str, int]]
 
 
 class Audit:
@@ -42,15 +44,26 @@ class Audit:
         self.letters: set[Place] = set()
         self.lost: set[Place] = set()
         self._last: dict[tuple[str, int, str], tuple[int, int]] = {}
+        self._came: float | None = None
+        """When the group met the topic."""
+        self._flowed: set[tuple[str, int]] = set()
+        """Partitions that some worker had."""
 
     def save(self) -> Audited:
-        return Audited(dict(self.outcomes), set(self.lost), dict(self._last))
+        return Audited(dict(self.outcomes), set(self.lost), dict(self._last), self._came, set(self._flowed))
 
     def go_back(self, saved: Audited) -> None:
         """Later commits were lost with their server: these records are to come again, and to be accounted for
         as if they never had been.
         """
-        self.outcomes, self.lost, self._last = saved
+        self.outcomes, self.lost, self._last, self._came, self._flowed = saved
+
+    def met(self) -> None:
+        if self._came is None:
+            self._came = self._world.loop.time()
+
+    def flows(self, topic_id: str, partition: int) -> None:
+        self._flowed.add((topic_id, partition))
 
     def refused(self, batch: Batch) -> list[int]:
         """Rows that PostgreSQL does not take."""
@@ -155,13 +168,18 @@ class Audit:
                 self._world.violate("order", f"{lane} at {record.offset()} after {offset}")
             self._last[lane] = record.offset(), sequence
 
-    def skipped(self, claim: Claim, first: int, next_offset: int, *, adopted: bool) -> None:
+    def skipped(self, claim: Claim, first: int, next_offset: int) -> None:
         """Lost, and accepted by the operator: only what the broker does not have any more, or what was there
-        before the group first came, where it was to begin with the latest. It had come before, where it
-        `adopted` the topic as another's successor.
+        before any worker had the partition, where the group was to begin with the latest. One that was made
+        after the group met the topic, or with the topic anew, begins at its beginning.
         """
         ref, log = claim.ref, self._log(claim.ref)
-        begins = claim.position is None and self._world.start == "latest" and not adopted
+        begins = (
+            self._world.start == "latest"
+            and self._came is not None
+            and log.made <= self._came
+            and (ref.topic_id, ref.partition) not in self._flowed
+        )
         if next_offset > (log.ended if begins else log.low):
             self._world.violate("nothing lost", f"{ref.partition}: {first} to {next_offset} skipped")
         for record in log.between(first, next_offset):
@@ -173,8 +191,12 @@ class Audit:
     # ── when all is done ───────────────────────────────────────────────────────────────────────────────────
 
     def done(self, database: Database) -> bool:
-        """Every position is behind the last record, or nothing was ever there to begin with."""
+        """Every position is behind the last record, or nothing was ever there to begin with. What has no
+        leader waits alone.
+        """
         for where, log in self._logs.items():  # asked after every step: out at the first that is behind
+            if not log.led:
+                continue
             position = database.position(where, log.topic_id)
             if (log.low if position is None else position) <= log.last:
                 return False

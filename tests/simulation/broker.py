@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from penstock_consumer.errors import SourceUnavailable
-from penstock_consumer.interfaces import Listener, PartitionState, TopicPartition
+from penstock_consumer.interfaces import Inspected, Listener, PartitionState, TopicPartition
 from simulation.records import TOPIC, Log, SimRecord
 from simulation.world import Killed, Process, World
 
@@ -25,6 +25,7 @@ class Broker:
     def __init__(self, world: World, partitions: int) -> None:
         self._world = world
         self.topic_id = "t-0"
+        self._topics = 0
         self.every: dict[tuple[str, int], Log] = {}
         """Those of deleted topics too, by topic id and partition."""
         self.logs: dict[TopicPartition, Log] = {}
@@ -36,10 +37,21 @@ class Broker:
 
     def make_topic(self, partitions: int) -> None:
         """Anew, where there is one: under its name, with empty logs."""
-        self.topic_id = f"t-{len(self.every) // partitions + 1}"
+        self._topics += 1
+        self.topic_id = f"t-{self._topics}"
         for number in range(partitions):
-            log = Log(TopicPartition(TOPIC, number), self.topic_id)
-            self.logs[log.where] = self.every[self.topic_id, number] = log
+            self.make_log(number)
+
+    def make_log(self, number: int) -> Log:
+        """Nobody owns it before the group finds it."""
+        log = Log(TopicPartition(TOPIC, number), self.topic_id, made=self._world.loop.time())
+        self.logs[log.where] = self.every[self.topic_id, number] = log
+        return log
+
+    def find(self, where: TopicPartition) -> None:
+        """The group's members ask for the topic's partitions now and then."""
+        self.owner.setdefault(where, None)
+        self.rebalance(0.0)
 
     def join(self, member: SimSource) -> None:
         if member not in self.members:
@@ -213,7 +225,10 @@ class SimSource:
             position = self._left_over[where]
             log = self._broker.logs[where]
             found += [one for one in log.between(position, position + 3) if one.number != log.damaged][:limit]
-        order = [where for where in self.positions if self.positions[where] < self._broker.logs[where].ended]
+        logs = self._broker.logs
+        order = [
+            where for where in self.positions if logs[where].led and self.positions[where] < logs[where].ended
+        ]
         random.shuffle(order)
         for where in order:
             log, position = self._broker.logs[where], self.positions[where]
@@ -244,25 +259,27 @@ class SimSource:
             self._world.note("start", where.partition, start)
             self._left_over.pop(where, None)
             self.positions[where] = start
+        self._database.flows(self.process, self._broker.topic_id, starts)
 
     async def hold(self, partitions: Sequence[TopicPartition]) -> None:
         await self._world.pause(self.process, "hold")
         for where in partitions:
             self._stop(where)
 
-    async def inspect(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, PartitionState]:
+    async def inspect(self, partitions: Sequence[TopicPartition]) -> Inspected:
         await self._ask("inspect")
-        found = {
-            where: PartitionState(
-                self._broker.topic_id, self._broker.logs[where].low, self._broker.logs[where].ended
-            )
-            for where in partitions
-        }
+        found = {where: self._state(where) for where in partitions}
         if self._world.hit("overtaken"):
             self._broker.produce(self._world.random.choice(list(partitions)))
             await asyncio.sleep(3 * self._world.random.random())
         await self._world.pause(self.process, "inspected")
         return found
+
+    def _state(self, where: TopicPartition) -> PartitionState | SourceUnavailable:
+        log, partitions = self._broker.logs[where], len(self._broker.logs)
+        if not log.led:
+            return SourceUnavailable("it has no leader")
+        return PartitionState(self._broker.topic_id, log.low, log.ended, partitions)
 
     async def _ask(self, what: str) -> None:
         await self._world.pause(self.process, what)

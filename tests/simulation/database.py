@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -63,7 +63,6 @@ class Saved(NamedTuple):
     keys: dict[tuple[str, str], bytes]
     event_ids: set[bytes]
     sequence: int
-    adopted: set[PartitionRef]
     audited: Audited
 
 
@@ -80,7 +79,8 @@ class Database:
         self._key_locks: dict[object, Transaction] = {}
         self._issued: set[Issued] = set()
         self._given_up: set[Issued] = set()
-        self._adopted: set[PartitionRef] = set()
+        self._claimed: dict[tuple[str, int], int] = {}
+        """On which server, by process and partition."""
         self._open: set[Transaction] = set()
         self.server = 0
         """How often another one took over."""
@@ -109,7 +109,6 @@ class Database:
             dict(self.keys),
             set(self.event_ids),
             self.sequence,
-            set(self._adopted),
             self._audit.save(),
         )
 
@@ -121,7 +120,7 @@ class Database:
             before = self._before.setdefault(partition, Offset())
             before.epoch = max(before.epoch, offset.epoch)
             before.position = max(before.position or 0, offset.position or 0)
-        self.offsets, self.ranges, self.keys, self.event_ids, self.sequence, self._adopted, audited = saved
+        self.offsets, self.ranges, self.keys, self.event_ids, self.sequence, audited = saved
         self._audit.go_back(audited)
         self.server += 1
 
@@ -271,10 +270,11 @@ class Database:
         tx = self.begin(process, [part])
         try:
             await self.fence(tx, [part])
-            self._audit.skipped(claim, first, next_offset, adopted=claim.ref in self._adopted)
+            self._audit.skipped(claim, first, next_offset)
             self._world.note("SKIP", process.name, claim.ref.partition, first, next_offset)
             self._move(claim.ref, next_offset)
-            self._add_range(part, dict.fromkeys(Outcome, 0))
+            if part.start < next_offset:
+                self._add_range(part, dict.fromkeys(Outcome, 0))
         finally:
             self.end(tx)
         return replace(claim, position=next_offset)
@@ -311,8 +311,24 @@ class Database:
 
     # ── claims ─────────────────────────────────────────────────────────────────────────────────────────────
 
+    def _meet(self, refs: Sequence[PartitionRef]) -> None:
+        first = 0 if self.offsets else None  # there is one topic
+        for ref in refs:
+            self.offsets.setdefault(ref.partition, Offset(ref.topic_id, position=first))
+            self._audit.met()
+
+    def flows(self, process: Process, topic_id: str, partitions: Iterable[TopicPartition]) -> None:
+        """By a claim of this server: what a lost one gave is claimed again."""
+        for where in partitions:
+            if self._claimed.get((process.name, where.partition)) == self.server:
+                self._audit.flows(topic_id, where.partition)
+
     async def claim(
-        self, process: Process, refs: Sequence[PartitionRef], patience: float
+        self,
+        process: Process,
+        refs: Sequence[PartitionRef],
+        met: Sequence[PartitionRef],
+        patience: float,
     ) -> dict[PartitionRef, Claim]:
         others = {
             ref: row.topic_id for ref in refs if (row := self.row(ref)).topic_id not in ("", ref.topic_id)
@@ -325,6 +341,7 @@ class Database:
                     self._world.note("terminate", holder.process.name)
                     self.end(holder)
         claims = {}
+        self._meet(met)
         for ref in refs:
             holder = self._row_locks.get(ref.partition)
             if holder is not None:
@@ -336,6 +353,7 @@ class Database:
             offset.attempts += 1
             issued = process.name, ref, offset.epoch
             self._issued.add(issued)
+            self._claimed[process.name, ref.partition] = self.server
             self._given_up.discard(issued)
             self._world.note("claim", process.name, ref.partition, offset.epoch, offset.position)
             claims[ref] = Claim(
@@ -356,7 +374,6 @@ class Database:
         if offset.topic_id in ("", ref.topic_id):
             raise FenceLost([ref])
         self._world.note("ADOPT", ref.partition, ref.topic_id)
-        self._adopted.add(ref)
         offset.topic_id, offset.epoch, offset.attempts = ref.topic_id, offset.epoch + 1, 0
         offset.position = self.first_of_adopted()
 

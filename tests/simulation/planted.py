@@ -12,21 +12,24 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
+from penstock_consumer import assignment as assignment_module
 from penstock_consumer import engine as engine_module
-from penstock_consumer.assignment import Assignment
 from penstock_consumer.batching import PendingBatch, fill
 from penstock_consumer.breaker import DeadLetterBreaker
+from penstock_consumer.claiming import Claiming
 from penstock_consumer.engine import Engine
-from penstock_consumer.errors import DeadLettersUnavailable
-from penstock_consumer.interfaces import DeadLetter, TopicPartition
+from penstock_consumer.errors import DeadLettersUnavailable, SourceUnavailable
+from penstock_consumer.interfaces import DeadLetter, PartitionState, TopicPartition
+from penstock_consumer.placement import Loss, place
 from penstock_consumer.rejections import Rejects
 from penstock_consumer.rhythm import Rhythm
 from penstock_schemas.errors import DecodeError, DecodeReason
 from penstock_store.errors import FenceLost, SinkUnavailable
-from penstock_store.ingest import Batch, BatchPart, WriteResult
+from penstock_store.ingest import Batch, BatchPart, PartitionRef, WriteResult
 from penstock_store.ingest.decide import Known
 from simulation.database import Database, Offset
 from simulation.services import SimSink
+from simulation.world import Start
 
 Self = Any  # whose method it would be
 
@@ -194,8 +197,29 @@ def _decode_carelessly(batch: PendingBatch, *args: Any) -> tuple[int, int | None
     return fill(batch, *args[:-1])
 
 
-async def _believe_the_end_of_before_the_claim(self: Self, states: Any, claims: Any) -> Any:
-    return states
+async def _believe_the_end_of_before_the_claim(self: Self, found: Any, claims: Any) -> Any:
+    return found
+
+
+def _begin_an_empty_partition_without_a_position(
+    position: int | None, state: PartitionState, start: Start
+) -> int | Loss:
+    return state.low if position is None and state.low == state.high else place(position, state, start)
+
+
+def _meet_nothing(self: Self, states: Any) -> list[PartitionRef]:
+    return []
+
+
+async def _claim_all_or_none(self: Self, partitions: Sequence[TopicPartition]) -> Any:
+    found, claims = await _claim(self, partitions)
+    for state in found.values():
+        if isinstance(state, SourceUnavailable):
+            raise state
+    return found, claims
+
+
+_claim = Claiming.claim
 
 
 Planted = tuple[object, str, Callable[..., Any]]
@@ -214,7 +238,14 @@ PLANTED: dict[str, Planted] = {
     "tombstone not counted": (engine_module, "fill", _count_no_tombstones),
     "redelivered record taken": (engine_module, "fill", _take_what_was_seen),
     "registry's silence blamed on the record": (Engine, "_learn", _blame_the_record_for_the_registry),
-    "end asked for before the claim alone": (Assignment, "_look_again", _believe_the_end_of_before_the_claim),
+    "end asked for before the claim alone": (Claiming, "look_again", _believe_the_end_of_before_the_claim),
+    "nothing written of an empty partition": (
+        assignment_module,
+        "place",
+        _begin_an_empty_partition_without_a_position,
+    ),
+    "partition added later passed over": (Claiming, "_met", _meet_nothing),
+    "others wait for a partition without a leader": (Claiming, "claim", _claim_all_or_none),
     "batch not sealed": (PendingBatch, "seal", _seal_nothing),
     "first offset expected instead of the position": (PendingBatch, "seal", _expect_the_first_offset),
     "batch without a bound": (Rhythm, "is_full", _never_full),

@@ -77,6 +77,10 @@ class Log:
     """Offset of the last record."""
     damaged: int | None = None
     """Offset of a record that cannot be read, until somebody repairs the log."""
+    made: float = 0.0
+    """When the topic got this partition."""
+    led: bool = True
+    """Else no broker answers for it."""
 
     def between(self, first: int, stop: int) -> Iterator[SimRecord]:
         records = self.records

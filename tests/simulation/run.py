@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import structlog
 
-from penstock_consumer import assignment, breaker, engine, rejections
+from penstock_consumer import assignment, breaker, claiming, engine, rejections
 from penstock_consumer.interfaces import TopicPartition
 from simulation.audit import FEWEST, Audit
 from simulation.broker import SESSION, Broker
@@ -54,8 +54,9 @@ class Simulation:
             for _ in range(random.choice((1, 2, 2, 3)))
         ]
         self.broker.produce = self._produce
+        most = random.choice((0, 15, 15))  # a group often comes before the first record
         for log in self.broker.logs.values():
-            self.writer.append(log, random.randint(0, 15))
+            self.writer.append(log, random.randint(0, most))
         self._horizon = random.choice((3.0, 8.0, 20.0))  # shorter, and no commit comes before the calm
         self._lags = 0
         """Replicas that are to take over."""
@@ -80,7 +81,7 @@ class Simulation:
         for _ in range(random.randint(3, 16)):
             loop.call_later(self._horizon * random.random(), self._produce)
         kinds = [self._kill, self._stop, self._evict, self._freeze, self._move, self._jump, self._outage]
-        kinds += [self._expire, self._damage, self._recreate, self._fail_over]
+        kinds += [self._expire, self._damage, self._recreate, self._fail_over, self._grow, self._strand]
         kinds = random.sample(kinds, random.randint(1, len(kinds)))
         for _ in range(random.choice((0, 3, 8, 16))):
             loop.call_later(self._horizon * random.random(), random.choice(kinds))
@@ -88,23 +89,11 @@ class Simulation:
 
     def _play(self) -> None:
         world, loop = self.world, self.world.loop
-        limit = loop.time() + self._horizon + RECOVERY
-        loop.run(
-            lambda: (
-                bool(world.violations)
-                or (world.calm and not self._lags and self.audit.done(self.database))
-                or loop.time() > limit
-            ),
-            steps=STEPS,
-        )
-        if world.violations:
+        if not self._ingest(self._horizon + RECOVERY):
             return
-        if not self.audit.done(self.database):
-            left = {
-                w.partition: (self.database.position(w, log.topic_id), log.ended)
-                for w, log in self.broker.logs.items()
-            }
-            world.violate("liveness", f"not accounted for: {left}")
+        for log in self.broker.logs.values():
+            log.led = True
+        if not self._ingest(RECOVERY):
             return
         for slot in self.slots:
             slot.closing = True
@@ -114,6 +103,26 @@ class Simulation:
         if not all(slot.process.dead for slot in self.slots):
             world.violate("liveness", "a worker does not end after SIGTERM")
         self.audit.finish(self.database)
+
+    def _ingest(self, seconds: float) -> bool:
+        """Whether all is well once everything that has a leader is accounted for."""
+        world, loop = self.world, self.world.loop
+        limit = loop.time() + seconds
+        loop.run(
+            lambda: (
+                bool(world.violations)
+                or (world.calm and not self._lags and self.audit.done(self.database))
+                or loop.time() > limit
+            ),
+            steps=STEPS,
+        )
+        if not world.violations and not self.audit.done(self.database):
+            left = {
+                w.partition: (self.database.position(w, log.topic_id), log.ended)
+                for w, log in self.broker.logs.items()
+            }
+            world.violate("liveness", f"not accounted for: {left}")
+        return not world.violations
 
     def _clean_up(self) -> None:
         """Let every coroutine come to its end; nothing that happens here counts."""
@@ -199,6 +208,21 @@ class Simulation:
         for log in self.broker.logs.values():
             self.writer.append(log, self.world.random.randint(0, 12))
 
+    def _grow(self) -> None:
+        """The topic gets one more partition, and records before the group finds it."""
+        log, random = self.broker.make_log(len(self.broker.logs)), self.world.random
+        self.writer.append(log, random.randint(0, 12))
+        self.world.note("grow", log.where.partition)
+        self.world.loop.call_later(2 * random.random(), self.broker.find, log.where)
+
+    def _strand(self) -> None:
+        """A partition has no leader, for a while or until all others are accounted for."""
+        log = self.world.random.choice(list(self.broker.logs.values()))
+        log.led = False
+        self.world.note("leaderless", log.where.partition)
+        if self.world.random.random() < 0.5:
+            self.world.loop.call_later(4 * self.world.random.random(), setattr, log, "led", True)
+
     def _fail_over(self) -> None:
         """The database is lost, and a replica goes on that lacks the last of its commits."""
         random, loop = self.world.random, self.world.loop
@@ -259,7 +283,7 @@ class _Log:
 
 @contextmanager
 def _quiet(world: World) -> Iterator[None]:
-    modules: tuple[Any, ...] = (engine, assignment, rejections)
+    modules: tuple[Any, ...] = (engine, assignment, claiming, rejections)
     for module in modules:
         module.log = _Log(world)
     try:

@@ -47,10 +47,12 @@ class SimSink:
         """What another server had stored this one may lack."""
         self._recent = RecentKeys()
 
-    async def claim(self, refs: Sequence[PartitionRef], /) -> Mapping[PartitionRef, Claim]:
+    async def claim(
+        self, refs: Sequence[PartitionRef], met: Sequence[PartitionRef] = (), /
+    ) -> Mapping[PartitionRef, Claim]:
         async with self._controlling:
             await self._step("claim")
-            claims = await self._database.claim(self._process, refs, _PATIENCE)
+            claims = await self._database.claim(self._process, refs, met, _PATIENCE)
             await self._world.pause(self._process, "claimed")
             if self._world.hit("claim_lost"):
                 raise SinkUnavailable("the connection broke")

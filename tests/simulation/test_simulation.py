@@ -64,7 +64,7 @@ def test_every_fault_happens() -> None:
         "hold", "recover", "retrying", "fence_lost", "drain_too_slow", "claim_postponed", "not_flowing",
         "offset_not_at_broker", "conflicts", "dead_letters", "expire", "SKIP",
         "damage", "recreate", "ADOPT", "flood", "crash", "partition_stopped", "partition_suspected",
-        "failover",
+        "failover", "grow", "leaderless",
     }  # fmt: skip
     seen: set[str] = set()
     for seed in range(300):

@@ -52,7 +52,9 @@ async def test_what_the_owner_before_ingests_until_the_claim_is_no_truncation(re
     bench.source.put(b"k0", b"k1")
     claim = bench.sink.claim
 
-    async def wait_for_the_owner(refs: Sequence[PartitionRef], /) -> dict[PartitionRef, Claim]:
+    async def wait_for_the_owner(
+        refs: Sequence[PartitionRef], met: Sequence[PartitionRef], /
+    ) -> dict[PartitionRef, Claim]:
         bench.sink.claim = claim  # type: ignore[method-assign]
         bench.source.put(b"k2", b"k3", b"k4")
         bench.sink.position[refs[0]] = 4

@@ -134,9 +134,9 @@ async def test_a_fence_lost_in_a_revocation_is_counted_and_claimed_again_later()
     claimed, revoked = list[float](), list[float]()
     claim = bench.sink.claim
 
-    async def timed(refs: Sequence[PartitionRef], /) -> dict[PartitionRef, Claim]:
+    async def timed(refs: Sequence[PartitionRef], *met: Sequence[PartitionRef]) -> dict[PartitionRef, Claim]:
         claimed.append(bench.clock.now)
-        return await claim(refs)
+        return await claim(refs, *met)
 
     async def nothing(_: Listener) -> None:
         """Decode, and let the writer begin."""

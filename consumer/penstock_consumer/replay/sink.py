@@ -25,9 +25,11 @@ class GapSink:
         self._course = course
         self._written = written
 
-    async def claim(self, refs: Sequence[PartitionRef]) -> Mapping[PartitionRef, Claim]:
+    async def claim(
+        self, refs: Sequence[PartitionRef], met: Sequence[PartitionRef] = ()
+    ) -> Mapping[PartitionRef, Claim]:
         """See `Sink`. Without a claim: partitions of which nothing is left to read."""
-        claims = await self._store.claim(refs)
+        claims = await self._store.claim(refs, met)
         found: dict[PartitionRef, Claim] = {}
         for ref, claim in claims.items():
             name = TopicPartition(ref.topic, ref.partition)

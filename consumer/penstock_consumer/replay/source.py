@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from confluent_kafka import Consumer, KafkaError, Message
 
 from penstock_consumer.errors import SourceFailed
-from penstock_consumer.interfaces import Clock, PartitionState, Record, TopicPartition
+from penstock_consumer.interfaces import Clock, Inspected, PartitionState, Record, TopicPartition
 from penstock_consumer.kafka_source import DAMAGED, KafkaSource
 from penstock_consumer.metrics import WorkerMetrics
 from penstock_consumer.replay.course import Course
@@ -118,10 +118,12 @@ class ReplaySource(KafkaSource):
         self._course.flows(starts)
         await super().flow(starts)
 
-    async def inspect(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, PartitionState]:
+    async def inspect(self, partitions: Sequence[TopicPartition]) -> Inspected:
         """See `Source`."""
         states = await super().inspect(partitions)
-        self._course.there(states)
+        self._course.there({
+            name: state for name, state in states.items() if isinstance(state, PartitionState)
+        })  # fmt: skip
         return states
 
     def publish(self, positions: Mapping[TopicPartition, int]) -> None:

@@ -33,6 +33,15 @@ SELECT r.cluster_id, r.topic, r.topic_id, r.partition, o.topic_id AS stored_id, 
        o.owner_pid, o.owner_backend_start
 FROM {_REFS} JOIN penstock.offsets o ON {_SAME}
 """
+# One that comes under a name that the group knows is written from its first offset on, as with _ADOPT.
+_MEET: Final = f"""
+INSERT INTO penstock.offsets (group_id, cluster_id, topic, topic_id, partition, epoch, next_offset)
+SELECT $1, r.cluster_id, r.topic, r.topic_id, r.partition, 0, CASE WHEN EXISTS (
+    SELECT FROM penstock.offsets o WHERE o.group_id = $1 AND o.cluster_id = r.cluster_id COLLATE "C"
+      AND o.topic = r.topic COLLATE "C") THEN 0 END
+FROM {_REFS} ORDER BY r.cluster_id COLLATE "C", r.topic COLLATE "C", r.partition
+ON CONFLICT DO NOTHING
+"""
 # In key order, so that two claims never wait for each other.
 _CLAIM: Final = f"""
 INSERT INTO penstock.offsets AS o
@@ -68,6 +77,8 @@ JOIN pg_stat_activity a ON a.pid = b.pid AND a.backend_start = b.backend_start
 """
 _EVICTION_MS: Final = 5000
 
+Statement = tuple[str, Sequence[Any]]
+
 
 @dataclass(frozen=True, slots=True)
 class Owner:
@@ -79,23 +90,24 @@ class Owner:
 
 
 async def claim(
-    connection: Connection, group_id: str, refs: Sequence[PartitionRef], owner: Owner, patience: float
+    connection: Connection,
+    group_id: str,
+    refs: Sequence[PartitionRef],
+    owner: Owner,
+    patience: float,
+    met: Sequence[PartitionRef] = (),
 ) -> dict[PartitionRef, Claim]:
-    """Raise the epoch of every partition, all or none. Raises TopicRecreated, SinkUnavailable, asyncpg's
-    errors.
+    """Raise the epoch of every partition, all or none; first write down those in `met` that the group did not
+    know. Raises TopicRecreated, SinkUnavailable, asyncpg's errors.
     """
     args = _args(group_id, refs)
     seen = await connection.fetch(_LOOK, *args)
     recreated = {_ref(row): row["stored_id"] for row in seen if row["stored_id"] != row["topic_id"]}
     if recreated:
         raise TopicRecreated(recreated)
-    rows = await _patiently(
-        connection,
-        _CLAIM,
-        (*args, owner.pid, owner.backend_start, owner.name),
-        _others(seen, owner),
-        patience,
-    )
+    statements = [(_MEET, _args(group_id, met))] if met else []
+    statements.append((_CLAIM, (*args, owner.pid, owner.backend_start, owner.name)))
+    rows = await _patiently(connection, statements, _others(seen, owner), patience)
     return {
         (ref := _ref(row)): Claim(
             group_id=group_id,
@@ -119,8 +131,7 @@ async def rebind(connection: Connection, claims: Sequence[Claim], owner: Owner, 
     seen = [row for row in await connection.fetch(_LOOK, *args) if ours[_ref(row)] == row["epoch"]]
     await _patiently(
         connection,
-        _REBIND,
-        (*args, epochs, owner.pid, owner.backend_start, owner.name),
+        [(_REBIND, (*args, epochs, owner.pid, owner.backend_start, owner.name))],
         _others(seen, owner),
         patience,
     )
@@ -142,8 +153,7 @@ async def adopt(connection: Connection, group_id: str, ref: PartitionRef) -> Non
 
 async def _patiently(
     connection: Connection,
-    query: str,
-    args: Sequence[Any],
+    statements: Sequence[Statement],
     owners: Sequence[tuple[int, datetime]],
     patience: float,
 ) -> list[asyncpg.Record]:
@@ -151,13 +161,13 @@ async def _patiently(
     again.
     """
     try:
-        return await _within(connection, query, args, patience)
+        return await _within(connection, statements, patience)
     except asyncpg.LockNotAvailableError:
         await connection.fetch(
             _EVICT, [pid for pid, _ in owners], [start for _, start in owners], _EVICTION_MS
         )
     try:
-        return await _within(connection, query, args, patience + _EVICTION_MS / 1000)
+        return await _within(connection, statements, patience + _EVICTION_MS / 1000)
     except asyncpg.LockNotAvailableError as error:
         raise SinkUnavailable(
             "another session holds the offsets of partitions to be claimed and could not be ended. "
@@ -168,11 +178,15 @@ async def _patiently(
 
 
 async def _within(
-    connection: Connection, query: str, args: Sequence[Any], seconds: float
+    connection: Connection, statements: Sequence[Statement], seconds: float
 ) -> list[asyncpg.Record]:
+    """What the last of them returns."""
+    rows: list[asyncpg.Record] = []
     async with connection.transaction(isolation="read_committed"):
         await connection.execute(f"SET LOCAL lock_timeout = {max(1, int(seconds * 1000))}")
-        return await connection.fetch(query, *args)
+        for query, args in statements:
+            rows = await connection.fetch(query, *args)
+    return rows
 
 
 def _args(group_id: str, refs: Iterable[PartitionRef]) -> tuple[Any, ...]:

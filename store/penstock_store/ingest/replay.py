@@ -6,7 +6,7 @@ fence; `penstock.guard_replay` admits a batch only below the worker's position a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Literal
@@ -170,7 +170,9 @@ class ReplaySink(PostgresSink):
             lambda connection: connection.execute(_END, self._run, state, message), "the end of a replay"
         )
 
-    async def claim(self, refs: Iterable[PartitionRef]) -> dict[PartitionRef, Claim]:
+    async def claim(
+        self, refs: Iterable[PartitionRef], met: Sequence[PartitionRef] = ()
+    ) -> dict[PartitionRef, Claim]:
         """See PostgresSink. Raises ReplaySuperseded where another run claimed a partition of this one since:
         the newest goes on, so that two never take partitions from each other in turn.
         """
@@ -186,7 +188,7 @@ class ReplaySink(PostgresSink):
 
         if others := await self._on_control(taken, "a look at claims"):
             raise ReplaySuperseded(others)
-        claims = await super().claim(wanted)
+        claims = await super().claim(wanted, met)
         self._epochs |= {ref: claim.epoch for ref, claim in claims.items()}
         return claims
 

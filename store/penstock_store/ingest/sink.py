@@ -71,8 +71,13 @@ class PostgresSink:
         await self._writer.close()
         await self._control.close()
 
-    async def claim(self, refs: Iterable[PartitionRef]) -> dict[PartitionRef, Claim]:
+    async def claim(
+        self, refs: Iterable[PartitionRef], met: Sequence[PartitionRef] = ()
+    ) -> dict[PartitionRef, Claim]:
         """Become the owner of partitions, all or none; batches under older claims are refused from now on.
+
+        `met`: every partition that the topics have, so that one which they get later is known as such: its
+        position is 0, where that of one which came with its topic is None.
 
         An owner that is in the middle of a batch gets `claim_patience` seconds, then its backend is ended.
         Raises TopicRecreated with the partitions concerned.
@@ -86,7 +91,7 @@ class PostgresSink:
         owner = self._owner()
         claims = await self._on_control(
             lambda connection: _claims.claim(
-                connection, self._settings.group_id, wanted, owner, self._settings.claim_patience
+                connection, self._settings.group_id, wanted, owner, self._settings.claim_patience, met
             ),
             "a claim",
         )
@@ -150,16 +155,17 @@ class PostgresSink:
         """Accept that the records [first, next_offset) are lost: account for them as such and move the
         position.
 
-        `first` is at or after the claim's position. Returns the claim with its new position. Raises
-        FenceLost.
+        `first` is at or after the claim's position; with `next_offset` at `first` too nothing is lost, and
+        the position is written down. Returns the claim with its new position. Raises FenceLost.
         """
         part = BatchPart(claim=claim, expected=claim.position, first_offset=first, next_offset=next_offset)
 
         async def work(connection: _Connection) -> None:
             with suppress(NoCurrentPartition):
                 await _ledger.open_batch(connection, [part], keys=[], window=self._settings.dedupe_window)
-            nothing = [dict.fromkeys(Outcome, 0)]
-            await _ledger.finish(connection, [part], nothing, None, lost=[next_offset - first])
+            if part.start < next_offset:
+                nothing = [dict.fromkeys(Outcome, 0)]
+                await _ledger.finish(connection, [part], nothing, None, lost=[next_offset - first])
 
         async with self._writing:
             await self._ready()
@@ -167,9 +173,10 @@ class PostgresSink:
                 await self._in_transaction(work, "a skip", self._settings.call_timeout)
             except DRIVER_ERRORS as error:
                 raise sink_error(error, "a skip") from error
-        _log.warning(
-            "offsets_skipped", **claim.ref._asdict(), first=first, next_offset=next_offset, reason=reason
-        )
+        if first < next_offset:
+            _log.warning(
+                "offsets_skipped", **claim.ref._asdict(), first=first, next_offset=next_offset, reason=reason
+            )
         self._held[claim.ref] = replace(claim, position=next_offset, leader_epoch=None)
         return self._held[claim.ref]
 
