@@ -18,7 +18,7 @@ from penstock.metrics import counter, gauge, histogram, process_registry
 from penstock.processes import on_signal, serving
 from penstock.redaction import redact
 from penstock_schemas import metric_defs
-from penstock_store.driver import DRIVER_ERRORS
+from penstock_store.driver import DRIVER_ERRORS, SESSION
 from penstock_store.errors import PartitionError
 from penstock_store.partitions import PartitionState, list_partitions
 from penstock_store.retention import RetentionPlan, RetentionPolicy, RetentionReport, plan, run
@@ -75,7 +75,9 @@ async def _connected(options: RetentionOptions) -> AsyncIterator["asyncpg.Connec
     place = redact(options.dsn)
     try:
         connection = await asyncpg.connect(
-            options.dsn, timeout=options.timeout, server_settings={"application_name": "penstock-retention"}
+            options.dsn,
+            timeout=options.timeout,
+            server_settings=SESSION | {"application_name": "penstock-retention"},
         )
     except _REFUSED as error:
         raise RetentionRefused(f"PostgreSQL at {place} refuses the login: {error}.") from error
