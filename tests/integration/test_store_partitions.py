@@ -30,6 +30,15 @@ async def _roll_ahead(admin: Admin) -> str:
     return str(name)
 
 
+async def _set_clock(admin: Admin, ahead: timedelta) -> None:
+    """For batches that begin from now on."""
+    await admin.execute(
+        f"CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz"
+        f" RETURN pg_catalog.clock_timestamp() + interval '{ahead.total_seconds()} seconds';"
+        "ALTER FUNCTION penstock.begin_write SET search_path = public, pg_catalog, penstock, pg_temp"
+    )
+
+
 async def test_a_writer_that_finds_no_partition_makes_one(make_sink: SinkFactory, admin: Admin) -> None:
     sink = await make_sink()
     claim = (await sink.claim([ref()]))[ref()]
@@ -137,7 +146,7 @@ async def test_the_window_bounds_how_far_back_keys_are_known(make_sink: SinkFact
     claim = (await sink.claim([ref()]))[ref()]
     await sink.write(batch(claim, [event("a")]), reject=refuse)
     await _roll_ahead(admin)
-    await _roll_ahead(admin)
+    await _set_clock(admin, timedelta(days=2))
     result = await sink.write(batch(claim, [event("a")], first=1, expected=1), reject=refuse)
     assert result.total(Outcome.STORED) == 1
 
@@ -168,11 +177,26 @@ async def test_a_closed_partition_is_probed_as_long_as_it_reaches_into_the_windo
     await sink.write(batch(claim, [event("a")]), reject=refuse)
     closed = [await _roll_ahead(admin), await _roll_ahead(admin)]
     later = batch(claim, [event("a")], first=1, expected=1)
-    # recorded_at is clamped to the lower edge of the current one, so the oldest ended exactly a day before
+    # recorded_at is clamped to the last moment of the current one: the oldest ended two days before its end
+    await _set_clock(admin, timedelta(days=3))
     async with admin.transaction():
-        window = timedelta(hours=24, microseconds=beyond)
+        window = timedelta(hours=48, microseconds=beyond - 1)
         opened = await open_batch(admin, later.parts, keys=later.keys, window=window)
     assert opened.closed == [closed[1], *([closed[0]] if probed else [])]
+
+
+async def test_a_clock_that_was_ahead_for_a_moment_turns_no_deduplication_off(
+    make_sink: SinkFactory, admin: Admin
+) -> None:
+    """The roll cannot be taken back: recorded_at stands at the far partition's edge until the clock is there."""
+    sink = await make_sink()
+    claim = (await sink.claim([ref()]))[ref()]
+    await sink.write(batch(claim, [event("a")]), reject=refuse)
+    far = datetime.now(UTC) + timedelta(days=10)
+    await admin.fetchval("SELECT penstock.create_partition($1)", far)
+    assert await admin.fetchval("SELECT penstock.roll($1)", far) == "rolled"
+    again = await sink.write(batch(claim, [event("a")], first=1, expected=1), reject=refuse)
+    assert again.total(Outcome.DUPLICATE) == 1
 
 
 async def test_a_roll_between_two_writers_lets_no_key_pass_twice(  # type: ignore[no-untyped-def]

@@ -117,11 +117,12 @@ BEGIN
     now_ := clock_timestamp();
     roll_due := now_ >= present.upper;
     recorded_at := least(greatest(now_, present.lower), present.upper - interval '1 microsecond');
+    -- By the lesser of clock and recorded_at: a clock that was ahead for a moment has rolled, and recorded_at waits there.
     SELECT coalesce(array_agg(p.name ORDER BY p.lower DESC), '{}'),
            coalesce(array_agg(p.name ORDER BY p.lower DESC) FILTER (WHERE p.key_blocks IS NOT NULL), '{}')
         INTO closed, printed
         FROM partitions p
-        WHERE p.state = 'closed' AND p.upper > recorded_at - _window
+        WHERE p.state = 'closed' AND p.upper > least(now_, recorded_at) - _window
           AND p.rows IS DISTINCT FROM 0
           AND (p.min_key IS NULL OR NOT (_high_key COLLATE "C" < p.min_key OR _low_key COLLATE "C" > p.max_key));
     IF _n > 0 THEN
