@@ -25,7 +25,7 @@ __all__ = [
 
 _NAME = "PostgreSQL"
 _LEAST_VERSION = 150_000
-_AHEAD = "Set PostgreSQL's clock by NTP. Until it is there, what is stored is recorded at the partition's beginning"
+_AHEAD = "Set PostgreSQL's clock by NTP; until it is there, events are recorded at the partition's beginning"
 CLOCK_WARN = timedelta(seconds=2)
 
 
@@ -175,8 +175,8 @@ async def _partitions(connection: "asyncpg.Connection[Any]") -> list[Finding]:
 def judge_partitions(
     kept: int, future: int, unsealed: int, ahead: timedelta | None, until: timedelta | None
 ) -> Iterator[Finding]:
-    """Partitions ahead of the clock (`until`: the current one's beginning), and closed ones that wait for their
-    constraints.
+    """Partitions ahead of the clock, and closed ones that wait for their constraints. `until` the current one
+    begins.
     """
     advice = "penstock retention run, and keep penstock retention worker running"
     if ahead is None or ahead <= timedelta(0):

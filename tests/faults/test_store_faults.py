@@ -290,7 +290,7 @@ ALTER FUNCTION penstock.reserve_sequences SET search_path = public, pg_catalog, 
 async def test_a_cancel_between_grant_and_wake_up_leaves_no_lock_behind(
     admin: Admin, database: Database, lock: str
 ) -> None:
-    """A waiter that is stopped gets its lock, and its lock_timeout when it wakes: all others waited for ever."""
+    """A waiter that is stopped gets its lock, and its lock_timeout when it wakes: others waited for ever."""
     await admin.execute(_GRANTED_THEN_CANCELLED.format(lock))
     other = await asyncpg.connect(database.admin_url, timeout=10)
     try:

@@ -188,7 +188,7 @@ async def test_a_closed_partition_is_probed_as_long_as_it_reaches_into_the_windo
 async def test_a_clock_that_was_ahead_for_a_moment_turns_no_deduplication_off(
     make_sink: SinkFactory, admin: Admin
 ) -> None:
-    """The roll cannot be taken back: recorded_at stands at the far partition's edge until the clock is there."""
+    """The roll cannot be taken back: recorded_at stands at the far partition's edge meanwhile."""
     sink = await make_sink()
     claim = (await sink.claim([ref()]))[ref()]
     await sink.write(batch(claim, [event("a")]), reject=refuse)
