@@ -258,6 +258,34 @@ async def test_closing_writes_figures_and_prunes(make_sink: SinkFactory, admin: 
         assert closed not in "\n".join(row[0] for row in plan)
 
 
+_COPY_OF = "INSERT INTO penstock.{0} SELECT * FROM jsonb_populate_record(NULL::penstock.events, $1)"
+
+
+@pytest.mark.parametrize("through_parent", [False, True])
+async def test_a_finished_partition_takes_nothing_more_though_it_be_empty(
+    make_sink: SinkFactory, admin: Admin, database: Database, through_parent: bool
+) -> None:
+    """No read looks into one that is known to be empty."""
+    sink = await make_sink()
+    claim = (await sink.claim([ref()]))[ref()]
+    await sink.write(batch(claim, [event()]), reject=refuse)
+    left = [await _roll_ahead(admin), await _roll_ahead(admin)]
+    writer = await asyncpg.connect(database.writer_url, timeout=10)
+    try:
+        for leaf in left:
+            await partitions.close(admin, leaf)
+            row = await admin.fetchval(
+                "SELECT to_jsonb(e) || jsonb_build_object('recorded_at', p.lower, 'sequence', 99, 'event_id',"
+                " gen_random_uuid(), 'idempotency_key', 'new') FROM penstock.events e, penstock.partitions p"
+                " WHERE p.name = $1",
+                leaf,
+            )
+            with pytest.raises(asyncpg.CheckViolationError, match="_bounds"):
+                await writer.execute(_COPY_OF.format("events" if through_parent else leaf), row)
+    finally:
+        await writer.close(timeout=5)
+
+
 async def test_closing_and_dropping_refuse_what_is_written_to(admin: Admin) -> None:
     names = await partitions.ensure_ahead(admin, 1)
     await partitions.make_current(admin)
