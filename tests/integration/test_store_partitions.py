@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from fixtures.databases import Database
-from fixtures.ingesting import Rejections, SinkFactory, batch, event, ref, refuse
+from fixtures.ingesting import Rejections, SinkFactory, batch, event, ref, refuse, set_clock
 from penstock_store import partitions
 from penstock_store.errors import PartitionError
 from penstock_store.ingest import Outcome
@@ -28,15 +28,6 @@ async def _roll_ahead(admin: Admin) -> str:
     await admin.fetchval("SELECT penstock.create_partition($1)", upper)
     assert await admin.fetchval("SELECT penstock.roll($1)", upper) == "rolled"
     return str(name)
-
-
-async def _set_clock(admin: Admin, ahead: timedelta) -> None:
-    """For batches that begin from now on."""
-    await admin.execute(
-        f"CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz"
-        f" RETURN pg_catalog.clock_timestamp() + interval '{ahead.total_seconds()} seconds';"
-        "ALTER FUNCTION penstock.begin_write SET search_path = public, pg_catalog, penstock, pg_temp"
-    )
 
 
 async def test_a_writer_that_finds_no_partition_makes_one(make_sink: SinkFactory, admin: Admin) -> None:
@@ -146,7 +137,7 @@ async def test_the_window_bounds_how_far_back_keys_are_known(make_sink: SinkFact
     claim = (await sink.claim([ref()]))[ref()]
     await sink.write(batch(claim, [event("a")]), reject=refuse)
     await _roll_ahead(admin)
-    await _set_clock(admin, timedelta(days=2))
+    await set_clock(admin, timedelta(days=2))
     result = await sink.write(batch(claim, [event("a")], first=1, expected=1), reject=refuse)
     assert result.total(Outcome.STORED) == 1
 
@@ -178,7 +169,7 @@ async def test_a_closed_partition_is_probed_as_long_as_it_reaches_into_the_windo
     closed = [await _roll_ahead(admin), await _roll_ahead(admin)]
     later = batch(claim, [event("a")], first=1, expected=1)
     # recorded_at is clamped to the last moment of the current one: the oldest ended two days before its end
-    await _set_clock(admin, timedelta(days=3))
+    await set_clock(admin, timedelta(days=3))
     async with admin.transaction():
         window = timedelta(hours=48, microseconds=beyond - 1)
         opened = await open_batch(admin, later.parts, keys=later.keys, window=window)
