@@ -5,7 +5,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -18,9 +18,9 @@ from penstock.metrics import counter, gauge, histogram, process_registry
 from penstock.processes import on_signal, serving
 from penstock.redaction import redact
 from penstock_schemas import metric_defs
-from penstock_store.driver import DRIVER_ERRORS
+from penstock_store.driver import DRIVER_ERRORS, SESSION
 from penstock_store.errors import PartitionError
-from penstock_store.partitions import PartitionState, list_partitions
+from penstock_store.partitions import PartitionState, clock, list_partitions
 from penstock_store.retention import RetentionPlan, RetentionPolicy, RetentionReport, plan, run
 
 __all__ = ["RetentionOptions", "RetentionRefused", "RetentionWorker", "maintain", "plan_now", "run_now"]
@@ -60,14 +60,18 @@ class RetentionOptions:
 async def plan_now(options: RetentionOptions) -> RetentionPlan:
     """What a run would do now; changes nothing. Raises `ServerUnavailableError`, `RetentionRefused`."""
     async with _connected(options) as connection:
-        return plan(await list_partitions(connection), options.policy, datetime.now(UTC))
+        return await _plan(connection, options)
 
 
 async def run_now(options: RetentionOptions) -> tuple[RetentionPlan, RetentionReport]:
     """Plan and carry out once. Steps that failed are in the report. Raises as `plan_now` does."""
     async with _connected(options) as connection:
-        decided = plan(await list_partitions(connection), options.policy, datetime.now(UTC))
+        decided = await _plan(connection, options)
         return decided, await run(decided, connection)
+
+
+async def _plan(connection: "asyncpg.Connection[Any]", options: RetentionOptions) -> RetentionPlan:
+    return plan(await list_partitions(connection), options.policy, await clock(connection))
 
 
 @contextlib.asynccontextmanager
@@ -75,7 +79,9 @@ async def _connected(options: RetentionOptions) -> AsyncIterator["asyncpg.Connec
     place = redact(options.dsn)
     try:
         connection = await asyncpg.connect(
-            options.dsn, timeout=options.timeout, server_settings={"application_name": "penstock-retention"}
+            options.dsn,
+            timeout=options.timeout,
+            server_settings=SESSION | {"application_name": "penstock-retention"},
         )
     except _REFUSED as error:
         raise RetentionRefused(f"PostgreSQL at {place} refuses the login: {error}.") from error

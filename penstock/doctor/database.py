@@ -25,6 +25,7 @@ __all__ = [
 
 _NAME = "PostgreSQL"
 _LEAST_VERSION = 150_000
+_AHEAD = "Set PostgreSQL's clock by NTP; until it is there, events are recorded at the partition's beginning"
 CLOCK_WARN = timedelta(seconds=2)
 
 
@@ -162,16 +163,21 @@ async def _partitions(connection: "asyncpg.Connection[Any]") -> list[Finding]:
         "SELECT count(*) FILTER (WHERE state <> 'dropped') AS kept,"
         " count(*) FILTER (WHERE state = 'future') AS future,"
         " count(*) FILTER (WHERE state = 'closed' AND sealed_at IS NULL) AS unsealed,"
-        " max(upper) FILTER (WHERE state IN ('current', 'future')) - clock_timestamp() AS ahead"
+        " max(upper) FILTER (WHERE state IN ('current', 'future')) - clock_timestamp() AS ahead,"
+        " max(lower) FILTER (WHERE state = 'current') - clock_timestamp() AS until"
         " FROM penstock.partitions"
     )
     if row is None:
         raise RuntimeError("an aggregate returned no row")
-    return list(judge_partitions(row["kept"], row["future"], row["unsealed"], row["ahead"]))
+    return list(judge_partitions(row["kept"], row["future"], row["unsealed"], row["ahead"], row["until"]))
 
 
-def judge_partitions(kept: int, future: int, unsealed: int, ahead: timedelta | None) -> Iterator[Finding]:
-    """Partitions ahead of the clock, and closed ones that wait for their constraints."""
+def judge_partitions(
+    kept: int, future: int, unsealed: int, ahead: timedelta | None, until: timedelta | None
+) -> Iterator[Finding]:
+    """Partitions ahead of the clock, and closed ones that wait for their constraints. `until` the current one
+    begins.
+    """
     advice = "penstock retention run, and keep penstock retention worker running"
     if ahead is None or ahead <= timedelta(0):
         yield warned(
@@ -181,6 +187,9 @@ def judge_partitions(kept: int, future: int, unsealed: int, ahead: timedelta | N
         yield warned(_NAME, "partitions", f"{kept}, the last one ends in {_words(ahead)}", advice)
     else:
         yield fine(_NAME, "partitions", f"{kept}, {future} of them ahead, for {_words(ahead)}")
+    if until is not None and until > CLOCK_WARN:
+        detail = f"begins in {_words(until)}: PostgreSQL's clock was ahead when it rolled, or is behind now"
+        yield warned(_NAME, "partitions: current", detail, _AHEAD)
     if unsealed > 1:
         detail = f"{unsealed} are closed without constraints: reads by sequence search all of them"
         yield warned(_NAME, "partitions: closed", detail, advice)

@@ -152,7 +152,7 @@ class Storage:
         Registrations of one subject go one after the other: each is judged against all before it, and version
         numbers have no gaps.
         """
-        async with self._connection() as connection, connection.transaction():
+        async with self._connection() as connection, connection.transaction(isolation="read_committed"):
             if found := await _find(connection, subject, schema):
                 return found.schema_id
             await connection.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", _LOCK_CLASS, subject)

@@ -51,7 +51,7 @@ async def run(
 
     A step that meets a lock gives up within seconds, so that writers do not queue behind it, and is tried
     again `attempts` times in all. What fails is reported, not raised; the server's own checks have the last
-    word.
+    word. A step that passes its deadline ends the connection, and with it the run.
     """
     return await _Run(plan, connection, attempts, step_timeout, sleep).carry_out()
 
@@ -71,6 +71,7 @@ class _Run:
         self._step_timeout = step_timeout
         self._sleep = sleep
         self._failed: dict[str, str] = {}
+        self._ended_in: str | None = None  # the step that the connection did not survive
 
     async def carry_out(self) -> RetentionReport:
         plan = self._plan
@@ -104,6 +105,9 @@ class _Run:
         **kwargs: _P.kwargs,
     ) -> _T | None:
         """The work's result; None where it failed, and then `_failed` says why."""
+        if self._ended_in is not None:
+            self._failed[name] = f"not tried: the connection had ended in the step {self._ended_in}"
+            return None
         pause = _FIRST_PAUSE
         for attempt in range(1, self._attempts + 1):
             try:
@@ -111,7 +115,7 @@ class _Run:
                     return await work(self._connection, *args, **kwargs)
             except PartitionError as error:
                 self._failed[name] = str(error)
-                if not error.retryable or attempt == self._attempts:
+                if not error.retryable or attempt == self._attempts or self._connection.is_closed():
                     break
             except TimeoutError:
                 self._connection.terminate()  # a polite cancel waits without a bound
@@ -123,5 +127,7 @@ class _Run:
             await self._sleep(pause)
             pause *= 2
             del self._failed[name]
+        if self._connection.is_closed():
+            self._ended_in = name
         _log.warning("retention_step_failed", step=name, cause=self._failed[name])
         return None

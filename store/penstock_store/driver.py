@@ -1,4 +1,4 @@
-"""What asyncpg raises for what a server or a network did: in one place, as part of it is easily forgotten."""
+"""What asyncpg raises for what a server or a network did, and what every session is told."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import Final
 
 import asyncpg
 
-__all__ = ["DRIVER_ERRORS", "LINK_ERRORS"]
+__all__ = ["DRIVER_ERRORS", "LINK_ERRORS", "SESSION"]
 
+# In one place, as part of it is easily forgotten.
 LINK_ERRORS: Final = (
     asyncpg.InterfaceError,
     # A server that shuts down says so between two calls; the next one finds asyncpg in a state it never left.
@@ -20,3 +21,8 @@ LINK_ERRORS: Final = (
 
 DRIVER_ERRORS: Final = (asyncpg.PostgresError, *LINK_ERRORS)
 """Those, and what the server said by SQLSTATE."""
+
+SESSION: Final = {"default_transaction_isolation": "read committed"}
+"""Server settings of every connection. What waited for a lock has to see what its holder did: with a snapshot
+of before, an append behind a roll writes into the partition that the roll closed.
+"""

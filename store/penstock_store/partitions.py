@@ -20,6 +20,7 @@ from penstock_store.errors import PartitionError
 __all__ = [
     "Partition",
     "PartitionState",
+    "clock",
     "close",
     "drop",
     "ensure_ahead",
@@ -80,6 +81,12 @@ async def list_partitions(connection: Connection) -> list[Partition]:
         Partition(**{**row, "state": PartitionState(row["state"]), "indexes": tuple(row["indexes"])})
         for row in rows
     ]
+
+
+async def clock(connection: Connection) -> datetime:
+    """The store's own time, by which partitions are made and expire."""
+    now: datetime = await _call(connection.fetchval("SELECT clock_timestamp()"), "timed")
+    return now
 
 
 async def ensure_ahead(connection: Connection, ahead: int) -> Sequence[str]:

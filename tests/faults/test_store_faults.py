@@ -279,6 +279,41 @@ async def test_an_administrators_cancel_leaves_no_lock_behind(  # type: ignore[n
     await sink.write(batch(claim, [event()], first=1, expected=1), reject=refuse)
 
 
+_GRANTED_THEN_CANCELLED = """
+CREATE FUNCTION public.{0}(a integer, b integer) RETURNS void LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM pg_catalog.{0}(a, b); RAISE query_canceled; END $$;
+ALTER FUNCTION penstock.reserve_sequences SET search_path = public, pg_catalog, penstock, pg_temp
+"""
+
+
+@pytest.mark.parametrize("lock", ["pg_advisory_lock", "pg_advisory_xact_lock"])
+async def test_a_cancel_between_grant_and_wake_up_leaves_no_lock_behind(
+    admin: Admin, database: Database, lock: str
+) -> None:
+    """A waiter that is stopped gets its lock, and its lock_timeout when it wakes: others waited for ever."""
+    await admin.execute(_GRANTED_THEN_CANCELLED.format(lock))
+    other = await asyncpg.connect(database.admin_url, timeout=10)
+    try:
+        with suppress(asyncpg.QueryCanceledError):  # of the lock that is not the one it takes
+            await other.execute("SELECT penstock.reserve_sequences(1)")
+        assert await admin.fetchval("SELECT pg_try_advisory_lock(1346719315, 2)")
+    finally:
+        await other.close(timeout=5)
+
+
+async def test_drawing_sequences_keeps_others_away_for_a_moment_only(
+    admin: Admin, database: Database
+) -> None:
+    other = await asyncpg.connect(database.admin_url, timeout=10)
+    try:
+        async with other.transaction():
+            first = await other.fetchval("SELECT penstock.reserve_sequences(3)")
+            await admin.execute("SET lock_timeout = '5s'")
+            assert await admin.fetchval("SELECT penstock.reserve_sequences(2)") == first + 3
+    finally:
+        await other.close(timeout=5)
+
+
 async def test_a_database_without_schema_says_what_to_run(empty_database: Database) -> None:
     sink = PostgresSink(SinkSettings(dsn=empty_database.writer_url, group_id="g"))
     with pytest.raises(SinkBroken, match="penstock migrate"):

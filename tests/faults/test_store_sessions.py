@@ -13,8 +13,11 @@ from pydantic import SecretStr
 from fixtures.databases import Database
 from fixtures.ingesting import SinkFactory, batch, event, ref, refuse
 from fixtures.waiting import wait_for_async
+from penstock.retention import RetentionOptions, _connected
+from penstock_store import migrations
 from penstock_store.errors import SinkUnavailable
 from penstock_store.ingest import Outcome, PostgresSink, SinkSettings
+from penstock_store.postgresql.store import PostgresStore
 
 if TYPE_CHECKING:
     Admin = asyncpg.Connection[asyncpg.Record]
@@ -77,6 +80,31 @@ async def test_a_commit_is_durable_whatever_the_database_says(
     assert await sink._writer.connection.fetchval("SHOW synchronous_commit") == "on"
 
 
+async def test_every_session_reads_what_was_committed_whatever_the_database_says(
+    make_sink: SinkFactory, admin: Admin, database: Database
+) -> None:
+    """What waits for a lock has to see what its holder did: appends, rolls, claims, retention, migrations."""
+    await admin.execute(
+        f"ALTER DATABASE \"{database.name}\" SET default_transaction_isolation = 'serializable'"
+    )
+    sink = await make_sink()
+    await sink._control.connect()
+    found = {
+        "writer": await sink._writer.connection.fetchval(_ISOLATION),
+        "control": await sink._control.connection.fetchval(_ISOLATION),
+        "migrations": await asyncio.to_thread(
+            migrations._run, database.url, lambda c: c.exec_driver_sql(_ISOLATION).scalar()
+        ),
+    }
+    async with PostgresStore(database.writer_url) as store:
+        found["reads"] = (await store._pool.fetch(_ISOLATION))[0][0]
+        found["appends"] = (await store._writes.fetch(_ISOLATION))[0][0]
+    async with _connected(RetentionOptions(dsn=database.retention_url)) as connection:
+        found["retention"] = await connection.fetchval(_ISOLATION)
+    assert set(found.values()) == {"read committed"}, found
+
+
+_ISOLATION = "SHOW transaction_isolation"
 _DEMOTE = """
 CREATE FUNCTION public.pg_is_in_recovery() RETURNS boolean LANGUAGE sql RETURN true;
 ALTER DATABASE "{0}" SET search_path = public, pg_catalog

@@ -12,7 +12,13 @@ from confluent_kafka.cimpl import NewTopic
 from fixtures.databases import Database
 from fixtures.topics import TopicFactory
 from penstock.doctor import Finding, Status, examine, summary, worst
-from penstock.doctor.database import Privilege, judge_clock, judge_partitions, judge_privileges
+from penstock.doctor.database import (
+    Privilege,
+    examine_database,
+    judge_clock,
+    judge_partitions,
+    judge_privileges,
+)
 from penstock.doctor.registry import examine_registry
 from penstock.doctor.report import failed, fine, warned
 from penstock.kafka_view import KafkaView
@@ -288,7 +294,22 @@ def test_partitions_must_be_ahead_and_finished(
     kept: int, future: int, unsealed: int, hours: float | None, expected: list[Status]
 ) -> None:
     ahead = None if hours is None else timedelta(hours=hours)
-    assert [f.status for f in judge_partitions(kept, future, unsealed, ahead)] == expected
+    assert [f.status for f in judge_partitions(kept, future, unsealed, ahead, None)] == expected
+
+
+async def test_a_current_partition_ahead_of_the_clock_is_found(kafka: str, database: Database) -> None:
+    settings = _settings(kafka, database, "any")
+    owner = await asyncpg.connect(database.url)
+    await owner.execute("SELECT penstock.ensure_partitions(0); SELECT penstock.roll()")
+    findings, _ = await examine_database(settings)
+    assert not [f for f in findings if f.check == "partitions: current"]
+    await owner.execute("SELECT penstock.create_partition(now() + interval '10 days')")
+    await owner.execute("SELECT penstock.roll(now() + interval '10 days')")
+    await owner.close()
+    findings, _ = await examine_database(settings)
+    found = _find(findings, "PostgreSQL", "partitions: current")
+    assert found.status is Status.WARN
+    assert "days: PostgreSQL's clock was ahead" in found.detail
 
 
 def test_missing_privileges_come_before_those_in_excess() -> None:

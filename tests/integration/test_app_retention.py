@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
@@ -88,6 +88,20 @@ async def test_an_expired_partition_is_dropped_by_policy_only(database: Database
     _, report = await run_now(options)
     assert name in report.dropped
     assert not report.failed
+
+
+async def test_the_stores_clock_decides_and_not_the_hosts(database: Database) -> None:
+    """Of a host that is ten days ahead a run would drop ten days of events that the policy keeps."""
+    owner = await asyncpg.connect(database.admin_url)
+    await owner.execute(
+        "CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz"
+        " RETURN pg_catalog.clock_timestamp() - interval '10 days';"
+        f' ALTER DATABASE "{database.name}" SET search_path = public, pg_catalog'
+    )
+    await owner.close()
+    options = RetentionOptions(dsn=database.retention_url)
+    for decided in (await plan_now(options), (await run_now(options))[0]):
+        assert abs(datetime.now(UTC) - timedelta(days=10) - decided.at) < timedelta(days=1)
 
 
 async def test_the_worker_keeps_partitions_ahead_counts_and_stops(database: Database) -> None:

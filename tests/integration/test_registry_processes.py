@@ -19,6 +19,7 @@ import pytest
 
 from fixtures.databases import Database
 from fixtures.waiting import wait_for
+from penstock.stack._sql import execute
 
 N = 24
 
@@ -111,7 +112,11 @@ def test_one_new_schema_under_many_subjects_at_once_has_one_id(
 def test_different_schemas_at_once_are_numbered_without_gaps_and_each_is_judged(
     database: Database, start_registry: StartRegistry
 ) -> None:
-    """Each of them adds `x` with a type of its own: at FULL only the first to come can stay."""
+    """Each of them adds `x` with a type of its own: at FULL only the first to come can stay. Whatever the
+    database's isolation: who waited for a lock looks at what its holder registered.
+    """
+    level = "ALTER DATABASE {} SET default_transaction_isolation = 'repeatable read'"
+    execute(database.admin_url, [level.format(database.name)])
     urls = [start_registry(database.registry_url).url for _ in range(2)]
     with httpx.Client() as client:
         compatible = [_schema("Order", *(f"f{k}" for k in range(n))) for n in range(N)]

@@ -166,15 +166,41 @@ async def test_writers_do_not_queue_behind_a_drop_that_waits(
 async def test_a_step_without_an_end_is_ended(history: History, link: Link, database: Database) -> None:
     """A lock that a superuser holds beyond every lock_timeout: here the deadline of a step."""
     decided = await _planned(link, _POLICY, await _later(link, 5))
+    assert len(decided.close) > 1
     await link.execute("SET lock_timeout = 0")
     holder: Any = await asyncpg.connect(database.admin_url, timeout=10)
     await holder.execute("BEGIN")
     await holder.execute("LOCK TABLE penstock.partitions IN ACCESS EXCLUSIVE MODE")
     report = await run(decided, link, step_timeout=0.5, sleep=_sleepless)
     assert report.dropped == {}
-    assert any("did not end within 0.5 s" in why for why in report.failed.values())
+    stuck, *others = report.failed
+    assert "did not end within 0.5 s" in report.failed[stuck]
+    said = {report.failed[other] for other in others}
+    assert said == {f"not tried: the connection had ended in the step {stuck}"}
+    assert {stuck, *others} >= {*decided.close, *(decision.partition for decision in decided.drop)}
     await holder.execute("ROLLBACK")
     await holder.close(timeout=5)
+
+
+async def test_a_connection_that_the_server_ends_is_named_once(
+    history: History, link: Link, database: Database
+) -> None:
+    """And not waited for: no pause brings it back."""
+    decided = await _planned(link, _POLICY, await _later(link, 5))
+    admin = await asyncpg.connect(database.admin_url, timeout=10)
+    await admin.fetchval("SELECT pg_terminate_backend($1, 5000)", link.get_server_pid())
+    await admin.close(timeout=5)
+    waits: list[float] = []
+
+    async def wait(seconds: float) -> None:
+        waits.append(seconds)
+
+    report = await run(decided, link, sleep=wait)
+    first, *others = report.failed.values()
+    assert "not tried" not in first
+    assert len(others) > 1
+    assert all("not tried" in why for why in others)
+    assert waits == []
 
 
 async def test_another_role_may_not(database: Database, history: History, link: Link) -> None:

@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
 
+_WAITS = """
+SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()
+"""
+
+
 @pytest.fixture
 async def owner(database: Database) -> AsyncIterator[Connection]:
     connection = await asyncpg.connect(database.url, timeout=10)
@@ -70,6 +76,26 @@ async def test_keys_and_versions_of_every_partition_count(
     if seal:  # what retention dropped is forgotten with it
         await owner.execute("SELECT penstock.drop_partition($1)", dropped)
         assert (await store.append(_event("e0"), expected_version=0)).stored
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+async def test_an_append_that_waits_behind_a_roll_is_read_whatever_the_isolation(
+    owner: Connection, database: Database, level: str
+) -> None:
+    """With the snapshot of before the wait it would go into a partition that is known to be empty."""
+    await owner.execute(f"ALTER DATABASE \"{database.name}\" SET default_transaction_isolation = '{level}'")
+    history = History(owner)
+    await history.start()
+    async with PostgresStore(database.writer_url) as store:
+        async with owner.transaction(isolation="read_committed"):
+            await history.roll(seal=False)
+            appending = asyncio.create_task(store.append(_event()))
+            await wait_for_async(partial(owner.fetchval, _WAITS), 10, "the append to wait")
+            await owner.execute(
+                "SELECT penstock.close_partition(name) FROM penstock.partitions WHERE state = 'closed'"
+            )
+        result = await asyncio.wait_for(appending, 10)
+        assert [event.sequence async for event in store.stream()] == [result.sequence]
 
 
 async def test_the_first_append_makes_the_first_partition(store: PostgresStore, owner: Connection) -> None:

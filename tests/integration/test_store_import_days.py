@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from fixtures.databases import Database
+from fixtures.history import History
 from penstock_schemas import Event, RecordedEvent
 from penstock_store.backends import create_event_store
 from penstock_store.contract import QueryOptions
@@ -157,3 +158,20 @@ async def test_a_time_that_has_passed_in_the_target_becomes_the_nearest(database
         assert [e.event_id for e in await _all(target)] == [e.event_id for e in await _all(source)]
         found = await compare_stores(source, target)
         assert (found.equal, found.same_recorded_at) == (True, False)
+
+
+async def test_empty_partitions_that_were_finished_take_history_again(database: Database) -> None:
+    owner = await asyncpg.connect(database.url, timeout=10)
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    try:
+        empty = History(owner)
+        await owner.execute("SELECT penstock.prepare_import($1)", today - 2 * _DAY)
+        await empty.roll()
+        await empty.roll()
+    finally:
+        await owner.close(timeout=5)
+    source = await _history(today - 2 * _DAY, [0, 1])
+    async with create_event_store("postgresql", dsn=database.writer_url) as target:
+        report = await copy_events(source, target)
+        assert (report.stored, report.times_kept) == (2 * _PER_DAY, 2 * _PER_DAY)
+        assert (await compare_stores(source, target)).equal

@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from fixtures.databases import Database
-from fixtures.ingesting import Rejections, SinkFactory, batch, event, ref, refuse
+from fixtures.ingesting import Rejections, SinkFactory, batch, event, ref, refuse, set_clock
 from penstock_store import partitions
 from penstock_store.errors import PartitionError
 from penstock_store.ingest import Outcome
@@ -180,7 +180,7 @@ async def test_the_window_bounds_how_far_back_keys_are_known(make_sink: SinkFact
     claim = (await sink.claim([ref()]))[ref()]
     await sink.write(batch(claim, [event("a")]), reject=refuse)
     await _roll_ahead(admin)
-    await _roll_ahead(admin)
+    await set_clock(admin, timedelta(days=2))
     result = await sink.write(batch(claim, [event("a")], first=1, expected=1), reject=refuse)
     assert result.total(Outcome.STORED) == 1
 
@@ -211,11 +211,26 @@ async def test_a_closed_partition_is_probed_as_long_as_it_reaches_into_the_windo
     await sink.write(batch(claim, [event("a")]), reject=refuse)
     closed = [await _roll_ahead(admin), await _roll_ahead(admin)]
     later = batch(claim, [event("a")], first=1, expected=1)
-    # recorded_at is clamped to the lower edge of the current one, so the oldest ended exactly a day before
+    # recorded_at is clamped to the last moment of the current one: the oldest ended two days before its end
+    await set_clock(admin, timedelta(days=3))
     async with admin.transaction():
-        window = timedelta(hours=24, microseconds=beyond)
+        window = timedelta(hours=48, microseconds=beyond - 1)
         opened = await open_batch(admin, later.parts, keys=later.keys, window=window)
     assert opened.closed == [closed[1], *([closed[0]] if probed else [])]
+
+
+async def test_a_clock_that_was_ahead_for_a_moment_turns_no_deduplication_off(
+    make_sink: SinkFactory, admin: Admin
+) -> None:
+    """The roll cannot be taken back: recorded_at stands at the far partition's edge meanwhile."""
+    sink = await make_sink()
+    claim = (await sink.claim([ref()]))[ref()]
+    await sink.write(batch(claim, [event("a")]), reject=refuse)
+    far = datetime.now(UTC) + timedelta(days=10)
+    await admin.fetchval("SELECT penstock.create_partition($1)", far)
+    assert await admin.fetchval("SELECT penstock.roll($1)", far) == "rolled"
+    again = await sink.write(batch(claim, [event("a")], first=1, expected=1), reject=refuse)
+    assert again.total(Outcome.DUPLICATE) == 1
 
 
 async def test_a_roll_between_two_writers_lets_no_key_pass_twice(  # type: ignore[no-untyped-def]
@@ -275,6 +290,34 @@ async def test_closing_writes_figures_and_prunes(make_sink: SinkFactory, admin: 
     for condition in (f"sequence > {leaf.last_sequence}", "occurred_at > '2024-06-01'"):
         plan = await admin.fetch(f"EXPLAIN SELECT * FROM penstock.events WHERE {condition}")
         assert closed not in "\n".join(row[0] for row in plan)
+
+
+_COPY_OF = "INSERT INTO penstock.{0} SELECT * FROM jsonb_populate_record(NULL::penstock.events, $1)"
+
+
+@pytest.mark.parametrize("through_parent", [False, True])
+async def test_a_finished_partition_takes_nothing_more_though_it_be_empty(
+    make_sink: SinkFactory, admin: Admin, database: Database, through_parent: bool
+) -> None:
+    """No read looks into one that is known to be empty."""
+    sink = await make_sink()
+    claim = (await sink.claim([ref()]))[ref()]
+    await sink.write(batch(claim, [event()]), reject=refuse)
+    left = [await _roll_ahead(admin), await _roll_ahead(admin)]
+    writer = await asyncpg.connect(database.writer_url, timeout=10)
+    try:
+        for leaf in left:
+            await partitions.close(admin, leaf)
+            row = await admin.fetchval(
+                "SELECT to_jsonb(e) || jsonb_build_object('recorded_at', p.lower, 'sequence', 99, 'event_id',"
+                " gen_random_uuid(), 'idempotency_key', 'new') FROM penstock.events e, penstock.partitions p"
+                " WHERE p.name = $1",
+                leaf,
+            )
+            with pytest.raises(asyncpg.CheckViolationError, match="_bounds"):
+                await writer.execute(_COPY_OF.format("events" if through_parent else leaf), row)
+    finally:
+        await writer.close(timeout=5)
 
 
 async def test_closing_and_dropping_refuse_what_is_written_to(admin: Admin) -> None:

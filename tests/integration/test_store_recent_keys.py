@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from fixtures.history import History
-from fixtures.ingesting import Rejections, SinkFactory, batch, event, ref, refuse
+from fixtures.ingesting import Rejections, SinkFactory, batch, event, ref, refuse, set_clock
 from penstock_store.errors import FenceLost
 from penstock_store.ingest import Outcome, _recent_keys
 
@@ -24,6 +24,7 @@ async def test_a_key_of_the_last_partition_may_come_again_once_the_window_has_pa
     claim = (await sink.claim([ref()]))[ref()]
     await sink.write(batch(claim, [event("a")]), reject=refuse)
     await History(admin).roll()
+    await set_clock(admin, timedelta(days=1))
     again = await sink.write(batch(claim, [event("a")], first=1, expected=1), reject=refuse)
     assert again.total(Outcome.STORED) == 1
 

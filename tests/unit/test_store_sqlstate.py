@@ -15,6 +15,7 @@ from penstock_store.postgresql._failures import store_error
 
 def _error(sqlstate: str, constraint: str | None = None) -> asyncpg.PostgresError:
     fields = {"S": "ERROR", "C": sqlstate, "M": "message", "D": "Failing row contains (secret)"}
+    fields["t"] = "events_1"
     if constraint:
         fields["n"] = constraint
     return asyncpg.PostgresError.new(fields)  # type: ignore[no-any-return]
@@ -35,6 +36,8 @@ def test_no_row_is_at_fault(sqlstate: str) -> None:
 def test_a_row_outside_of_its_partition_is_not_its_own_fault() -> None:
     assert not is_row_fault(_error("23514"))
     assert is_row_fault(_error("23514", "a_users_own_check"))
+    assert is_row_fault(_error("23514", "other_bounds"))
+    assert not is_row_fault(_error("23514", "events_1_bounds"))  # what closing a partition adds
 
 
 @pytest.mark.parametrize(
@@ -141,6 +144,13 @@ def test_settings_are_validated_when_made(wrong: dict[str, object]) -> None:
     assert "secret" not in repr(SinkSettings.model_validate(good))
     with pytest.raises(ValidationError):
         SinkSettings.model_validate(good | wrong)
+
+
+@pytest.mark.parametrize("others", [{}, {"group_id": "g"}])
+def test_settings_that_are_refused_quote_no_password(others: dict[str, object]) -> None:
+    with pytest.raises(ValidationError) as refused:
+        SinkSettings.model_validate({"dsn": "mysql://u:secret@h/d", **others})
+    assert "secret" not in str(refused.value)
 
 
 def test_a_migration_under_a_running_worker_is_waited_out() -> None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from penstock_store.driver import DRIVER_ERRORS
+from penstock_store.driver import DRIVER_ERRORS, SESSION
 from penstock_store.dsn import redact_dsn
 from penstock_store.errors import SinkBroken, SinkError, SinkUnavailable
 from penstock_store.ingest._sqlstate import sink_error
@@ -42,7 +42,7 @@ class Link:
     def __init__(self, dsn: str, *, connect_timeout: float, server_settings: Mapping[str, str]) -> None:
         self._dsn = dsn
         self._connect_timeout = connect_timeout
-        self._server_settings = dict(server_settings)
+        self._server_settings = SESSION | dict(server_settings)
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._lost = asyncio.Event()
         self.pid = 0

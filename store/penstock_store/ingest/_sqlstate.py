@@ -14,8 +14,7 @@ __all__ = ["is_retryable", "is_row_fault", "sink_error", "violated_index"]
 _RETRY: Final = frozenset({"40P01", "40001", "42P01"})
 # 22 data exception and 23 integrity violation, with 54000: a value too large for an index.
 _ROW_CLASSES: Final = ("22", "23")
-# 22P04: the stream itself is malformed. 23514 without a constraint's name: the row is outside of its
-# partition.
+# 22P04: the stream itself is malformed.
 _NOT_THE_ROW: Final = frozenset({"22P04"})
 # Features, transactions in a wrong state, catalogues, logins, syntax and privilege: every batch would fail.
 # 22 and 23 come here only where no row of the COPY is at fault, as from the books' own constraints: the same
@@ -39,8 +38,8 @@ def is_row_fault(error: asyncpg.PostgresError) -> bool:
     state = error.sqlstate or ""
     if state == "54000":
         return True
-    if state == "23514" and not error.constraint_name:
-        return False
+    if state == "23514":  # without a name: outside of its partition; with that one: the partition is closed
+        return error.constraint_name not in (None, f"{error.table_name}_bounds")
     return state[:2] in _ROW_CLASSES and state not in _NOT_THE_ROW
 
 

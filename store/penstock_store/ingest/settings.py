@@ -23,7 +23,7 @@ def _plain(text: str) -> str:
 class SinkSettings(BaseModel):
     """Frozen; times in seconds unless they are timedeltas."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     dsn: SecretStr
     """PostgreSQL itself or a session-mode pooler: locks and prepared statements belong to a session."""

@@ -25,7 +25,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from penstock_store.driver import DRIVER_ERRORS
+from penstock_store.driver import DRIVER_ERRORS, SESSION
 from penstock_store.dsn import normalise_dsn, redact_dsn
 from penstock_store.errors import MigrationError
 from penstock_store.leaf_indexes import chosen_indexes
@@ -40,7 +40,7 @@ _CONNECT_SECONDS = 10.0
 _INDEXES = "SELECT leaf_indexes FROM penstock.settings"
 _SET_INDEXES = "UPDATE penstock.settings SET leaf_indexes = :wanted"
 # A migration must not queue for ever behind a long read, with every writer waiting behind it.
-_SETTINGS = {"application_name": "penstock-migrate", "lock_timeout": "10s"}
+_SETTINGS = SESSION | {"application_name": "penstock-migrate", "lock_timeout": "10s"}
 
 
 def upgrade(dsn: str, revision: str = "head") -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from penstock_store.driver import SESSION
 from penstock_store.dsn import normalise_dsn
 from penstock_store.read_errors import InvalidQuery
 
@@ -64,7 +65,8 @@ class ReaderSettings:
         return {
             "dsn": self.dsn,
             "timeout": self.connect_timeout,
-            "server_settings": {
+            "server_settings": SESSION
+            | {
                 "application_name": self.application_name,
                 "default_transaction_read_only": "on",
                 "jit": "off",  # compiling a plan over many partitions takes longer than running it

@@ -30,13 +30,18 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, penstock, pg_tem
 SET timezone = 'UTC' SET lock_timeout = '10s' AS $$
 DECLARE
     at_ timestamptz := import_time(_at);
+    leaf text;
 BEGIN
     PERFORM pg_advisory_xact_lock(1346719315, 1);
     IF last_stored() = 0 THEN
         -- Nobody has stored anything: history may still begin before the partition that happens to be current.
-        UPDATE partitions SET state = 'future', closed_at = NULL, sealed_at = NULL, rows = NULL,
-            min_key = NULL, max_key = NULL, key_blocks = NULL, common_tags = NULL
-            WHERE state IN ('current', 'closed') AND upper > at_;
+        FOR leaf IN
+            UPDATE partitions SET state = 'future', closed_at = NULL, sealed_at = NULL, rows = NULL,
+                min_key = NULL, max_key = NULL, key_blocks = NULL, common_tags = NULL
+                WHERE state IN ('current', 'closed') AND upper > at_ RETURNING name
+        LOOP
+            EXECUTE format('ALTER TABLE penstock.%I DROP CONSTRAINT IF EXISTS %I', leaf, leaf || '_bounds');
+        END LOOP;
     END IF;
     IF EXISTS (SELECT FROM partitions WHERE state = 'current' AND at_ < upper) THEN
         RETURN 'current';

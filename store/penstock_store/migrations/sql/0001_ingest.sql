@@ -5,25 +5,21 @@ CREATE FUNCTION penstock.reserve_sequences(_n integer) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, penstock, pg_temp AS $$
 DECLARE
     taken bigint;
-    locked boolean := false;
 BEGIN
     -- Read, then mark, then move: whoever reads the sequence later than our move finds our mark.
     SELECT last_value INTO taken FROM event_sequence;
     PERFORM pg_advisory_xact_lock_shared((20549::bigint << 48) | taken);
-    -- A session lock, because a transaction's would be held until its COMMIT.
-    PERFORM pg_advisory_lock(1346719315, 2);
-    locked := true;
-    SELECT last_value INTO taken FROM event_sequence;
-    PERFORM setval('penstock.event_sequence', taken + _n, true);
-    PERFORM pg_advisory_unlock(1346719315, 2);
-    RETURN taken + 1;
-EXCEPTION
-    -- OTHERS leaves out a cancelled query, and a session lock outlives the rollback.
-    WHEN query_canceled OR assert_failure OR others THEN
-        IF locked THEN
-            PERFORM pg_advisory_unlock(1346719315, 2);
-        END IF;
-        RAISE;
+    BEGIN
+        -- Held for a moment, not until COMMIT: a block that raises is rolled back and gives its locks back, while setval stays.
+        -- A session lock outlives an error that comes after it was granted and before it is known here.
+        PERFORM pg_advisory_xact_lock(1346719315, 2);
+        SELECT last_value INTO taken FROM event_sequence;
+        PERFORM setval('penstock.event_sequence', taken + _n, true);
+        RAISE SQLSTATE 'PN003';
+    EXCEPTION
+        WHEN SQLSTATE 'PN003' THEN
+            RETURN taken + 1;
+    END;
 END
 $$;
 
@@ -126,11 +122,12 @@ BEGIN
     END IF;
     leaf := present.name;
     recorded_at := least(greatest(now_, present.lower), present.upper - interval '1 microsecond');
+    -- By the lesser of clock and recorded_at: a clock that was ahead for a moment has rolled, and recorded_at waits there.
     SELECT coalesce(array_agg(p.name ORDER BY p.lower DESC), '{}'),
            coalesce(array_agg(p.name ORDER BY p.lower DESC) FILTER (WHERE p.key_blocks IS NOT NULL), '{}')
         INTO closed, printed
         FROM partitions p
-        WHERE p.state = 'closed' AND p.upper > recorded_at - _window
+        WHERE p.state = 'closed' AND p.upper > least(now_, recorded_at) - _window
           AND p.rows IS DISTINCT FROM 0
           AND (p.min_key IS NULL OR NOT (_high_key COLLATE "C" < p.min_key OR _low_key COLLATE "C" > p.max_key));
     IF _n > 0 THEN
