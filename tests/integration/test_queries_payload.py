@@ -102,3 +102,13 @@ async def test_a_partition_without_prints_is_looked_into(database: Database, his
     async with PostgresEventStore(database.reader_url) as store:
         page = await store.get_events(QueryOptions(payload={"state": "there"}))
     assert list(page.events) == history.events[:2]
+
+
+async def test_no_prints_are_taken_of_payloads_that_no_index_knows(history: History) -> None:
+    await history.connection.execute("UPDATE penstock.settings SET leaf_indexes = '{lean}'")
+    for _ in range(2):  # the next partition has its indexes already
+        await history.roll()
+    await _seal(history, [{"state": "there"}])
+    assert not await history.connection.fetchval(
+        "SELECT count(*) FROM penstock.prints WHERE kind = 'payload'"
+    )

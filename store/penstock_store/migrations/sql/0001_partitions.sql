@@ -155,7 +155,8 @@ BEGIN
         first_recorded_at = figures.r1, last_recorded_at = figures.r2,
         first_occurred_at = figures.o1, last_occurred_at = figures.o2,
         min_key = figures.k1, max_key = figures.k2, common_tags = find_common_tags(_name, figures.rows),
-        payload_probe = CASE WHEN figures.rows > 0 THEN take_payload_prints(_name, figures.rows) END
+        -- Whoever leaves the index of payloads out does not look into them.
+        payload_probe = CASE WHEN figures.rows > 0 AND leaf.indexes && '{full,payload}' THEN take_payload_prints(_name, figures.rows) END
         WHERE name = _name;
     IF figures.rows > 0 THEN
         PERFORM take_prints(_name);
