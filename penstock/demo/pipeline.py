@@ -190,7 +190,7 @@ async def _accounted(
             return balance
         elif time.monotonic() - moved > _STALL:
             raise ServerUnavailableError(
-                f"{counted(waiting, 'record')} in Kafka wait, and no worker has taken any for {_STALL:.0f} s."
+                f"Still in Kafka: {counted(waiting, 'record')}. No worker has taken any for {_STALL:.0f} s."
                 " The servers are left running; penstock doctor says what is wrong."
             )
         await books.change()

@@ -171,7 +171,7 @@ async def test_the_reader_can_read_and_nothing_else(database: Database, history:
 async def test_a_wrong_login_or_database_is_refused_and_the_password_kept_quiet(database: Database) -> None:
     login, _, rest = database.reader_url.rpartition("@")
     wrong = f"{login}x@{rest}"
-    with pytest.raises(StoreRefused, match="refuses the read") as refused:
+    with pytest.raises(StoreRefused, match="does not let the login in") as refused:
         await PostgresEventStore(wrong).initialize()
     password = login.rpartition(":")[2]
     assert password not in str(refused.value)

@@ -243,7 +243,7 @@ async def test_a_span_of_recorded_at_is_read_without_the_rest_of_its_partition(
 @pytest.fixture
 async def many(history: History) -> History:
     """Sixty sealed partitions of a few events each, and a current one."""
-    await history.connection.execute("UPDATE penstock.settings SET leaf_indexes = '{lean}'")
+    await history.connection.execute("UPDATE penstock.settings SET leaf_indexes = '{payload}'")
     await history.start()
     rng = random.Random(8)
     for number in range(_PARTITIONS):

@@ -180,7 +180,7 @@ async def test_the_window_bounds_how_far_back_keys_are_known(make_sink: SinkFact
     claim = (await sink.claim([ref()]))[ref()]
     await sink.write(batch(claim, [event("a")]), reject=refuse)
     await _roll_ahead(admin)
-    await set_clock(admin, timedelta(days=2))
+    await set_clock(admin, timedelta(days=1))
     result = await sink.write(batch(claim, [event("a")], first=1, expected=1), reject=refuse)
     assert result.total(Outcome.STORED) == 1
 
@@ -215,7 +215,7 @@ async def test_a_closed_partition_is_probed_as_long_as_it_reaches_into_the_windo
     await set_clock(admin, timedelta(days=3))
     async with admin.transaction():
         window = timedelta(hours=48, microseconds=beyond - 1)
-        opened = await open_batch(admin, later.parts, keys=later.keys, window=window)
+        opened = await open_batch(admin, later.parts, keys=later.keys, window=window, late=True)
     assert opened.closed == [closed[1], *([closed[0]] if probed else [])]
 
 
