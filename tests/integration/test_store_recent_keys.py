@@ -86,7 +86,24 @@ async def test_only_the_newest_keys_are_kept(make_sink: SinkFactory, monkeypatch
         await sink.write(
             batch(claim, [event(f"k{number}")], first=number, expected=number or None), reject=refuse
         )
-    kept = sink._recent.known(sink._recent._leaf, [("default", f"k{number}") for number in range(25)])
+    asked = batch(claim, [event(f"k{number}") for number in range(25)])
+    kept = sink._recent.known(sink._recent._leaf, asked)
     assert {key for _, key in kept} == {f"k{number}" for number in range(10, 25)}
     again = batch(claim, [event(f"k{number}") for number in range(26)], first=25, expected=25)
     assert (await sink.write(again, reject=refuse)).total(Outcome.DUPLICATE) == 25
+
+
+async def test_one_partition_does_not_drive_out_the_keys_of_another(
+    make_sink: SinkFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client hands over a partition's records by tens of thousands before it comes to the next one."""
+    monkeypatch.setattr(_recent_keys, "_KEPT", 10)
+    sink = await make_sink()
+    claims = await sink.claim([ref(0), ref(1)])
+    await sink.write(batch(claims[ref(0)], [event("a")]), reject=refuse)
+    for number in range(0, 60, 20):
+        others = [event(f"k{number + each}") for each in range(20)]
+        await sink.write(batch(claims[ref(1)], others, first=number, expected=number or None), reject=refuse)
+    leaf = sink._recent._leaf
+    assert set(sink._recent.known(leaf, batch(claims[ref(0)], [event("a")]))) == {("default", "a")}
+    assert sum(map(len, sink._recent._newer.values())) + sum(map(len, sink._recent._older.values())) <= 20

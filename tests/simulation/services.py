@@ -114,7 +114,7 @@ class SimSink:
             await self._database.fence(tx, batch.parts)
             first = self._database.draw(len(batch))
             await self._step("copy", tx)
-            remembered = self._recent.known("p", batch.keys)
+            remembered = self._recent.known("p", batch)
             decision = await self._database.copy(tx, batch, remembered)
             await self._step("copied", tx)
             if decision.rejections:

@@ -65,7 +65,7 @@ async def write_batch(
     opened = await open_batch(connection, batch.parts, keys=batch.keys, window=window, late=late)
     if replay is not None:
         await admit(connection, batch.parts, replay)
-    known = Known(keys=recent.known(opened.leaf, batch.keys))
+    known = Known(keys=recent.known(opened.leaf, batch))
     remembered = len(known.keys)
     if opened.closed and batch.rows:
         loaded, suspects = await key_filter.narrow(connection, opened.printed, batch.keys)
