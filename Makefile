@@ -87,7 +87,7 @@ wheel: $(SYNCED) ## Install the producer's wheel in a bare environment and look 
 check: lint types imports wheel test ## All of the above
 
 .PHONY: bench
-bench: $(SYNCED) ## Measure each part beside its limit (ten to twenty minutes): table, benchmarks/results/latest.json and .svg
+bench: $(SYNCED) ## Measure each part beside its limit (about ten minutes): table, benchmarks/results/latest.json and .svg
 	@$(BIN)/python -m benchmarks run
 
 .PHONY: bench-full
