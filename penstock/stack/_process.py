@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from penstock.stack.errors import StackError
+from penstock.stack.errors import ServerStartError, StackError
 
 __all__ = ["ProcessRecord", "forget", "is_running", "log_tail", "spawn", "terminate"]
 
@@ -61,7 +61,7 @@ def spawn(
     child.returncode = 0  # it is meant to outlive us: without this Popen warns of it when we end
     started = _start_mark(child.pid)
     if started is None:
-        raise StackError(f"{argv[0]} ended at once. The end of {log}:\n{log_tail(log)}")
+        raise ServerStartError(f"{argv[0]} ended at once. The end of {log}:\n{log_tail(log)}")
     return ProcessRecord(pid=child.pid, started=started, log=log)
 
 

@@ -17,6 +17,7 @@ from penstock.stack import (
     StackError,
     StackTimeoutError,
     _native,
+    _process,
     _readiness,
     _requirements,
 )
@@ -110,6 +111,14 @@ def test_a_server_that_dies_at_start_shows_the_end_of_its_log(
     request.addfinalizer(server.wipe)
     with pytest.raises(ServerStartError, match='invalid value for parameter "shared_buffers"'):
         server.start(ignore)
+
+
+def test_a_server_that_dies_before_anybody_looks_dies_at_start_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_process, "_start_mark", lambda _pid: None)
+    with pytest.raises(ServerStartError, match="false ended at once"):
+        _process.spawn(["/bin/false"], log=tmp_path / "log", cwd=tmp_path)
 
 
 def test_a_full_disk_is_said_before_anything_is_started(
