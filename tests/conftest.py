@@ -11,6 +11,7 @@ pytest_plugins = [
     "fixtures.waiting",  # each after those it imports, as pytest rewrites asserts at a module's first import
     "fixtures.stack",
     "fixtures.databases",
+    "fixtures.history",
     "fixtures.topics",
     "fixtures.tcp_proxy",
     "fixtures.private_servers",

@@ -35,15 +35,6 @@ async def store(database: Database) -> AsyncIterator[PostgresStore]:
         yield opened
 
 
-@pytest.fixture
-async def history(database: Database) -> AsyncIterator[History]:
-    connection = await asyncpg.connect(database.url, timeout=10)
-    made = History(connection)
-    await made.start()
-    yield made
-    await connection.close(timeout=5)
-
-
 def _opened(database: Database) -> PostgresStore:
     return PostgresStore(StoreSettings(dsn=database.writer_url, poll_interval=0.2, stream_chunk=20))
 

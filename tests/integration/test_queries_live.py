@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -25,15 +25,6 @@ from penstock_store.postgresql.reader_settings import ReaderSettings
 _WRITERS = 12
 _TRANSACTIONS = 15  # of each writer
 _DEADLINE = 60.0
-
-
-@pytest.fixture
-async def history(database: Database) -> AsyncIterator[History]:
-    connection = await asyncpg.connect(database.url, timeout=10)
-    made = History(connection)
-    await made.start()
-    yield made
-    await connection.close(timeout=5)
 
 
 def _reader(database: Database, **changes: object) -> PostgresEventStore:

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
-
-import asyncpg
-import pytest
 
 from fixtures.databases import Database
 from fixtures.history import History
@@ -33,15 +29,6 @@ _VALUES: list[Any] = [
     [1],
     {"a": {"b": 1}},
 ]
-
-
-@pytest.fixture
-async def history(database: Database) -> AsyncIterator[History]:
-    connection = await asyncpg.connect(database.url, timeout=10)
-    made = History(connection)
-    await made.start()
-    yield made
-    await connection.close(timeout=5)
 
 
 async def _seal(history: History, payloads: list[dict[str, Any]]) -> None:

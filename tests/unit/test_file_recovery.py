@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from fixtures.file_stores import forget_index, only_file
 from penstock_schemas import Event, RecordedEvent
 from penstock_store.contract import QueryOptions
 from penstock_store.file import FileEventStore, FileSettings
@@ -48,16 +49,6 @@ async def _all(store: FileEventStore, options: QueryOptions | None = None) -> li
     return [event async for event in store.stream(options or QueryOptions())]
 
 
-def _only_file(directory: Path) -> Path:
-    (path,) = directory.glob("events-*")
-    return path
-
-
-def _forget_index(directory: Path) -> None:
-    for path in directory.glob("index.sqlite*"):
-        path.unlink()
-
-
 async def test_nothing_is_written_over_lines_that_the_index_does_not_know(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,7 +57,7 @@ async def test_nothing_is_written_over_lines_that_the_index_does_not_know(
     behind = index_path(tmp_path).read_bytes()
     async with _store(tmp_path) as store:
         await store.append_batch(_batch(4, 4))
-    path = _only_file(tmp_path)
+    path = only_file(tmp_path)
     lines = path.read_bytes()
     with monkeypatch.context() as patched:
         patched.setattr(writer_module, "catch_up", lambda _index, _directory: True)
@@ -100,14 +91,14 @@ class _Crashed(NamedTuple):
 
     @property
     def lines(self) -> list[bytes]:
-        return _only_file(self.directory).read_bytes().splitlines(keepends=True)
+        return only_file(self.directory).read_bytes().splitlines(keepends=True)
 
     def lose_page(self, line: int, *, keep_index: bool) -> list[bytes]:
         """A power loss: bytes of a line never reached the disk. What stands in the file then."""
         lines = self.lines
         lines[line] = lines[line][:50] + bytes(100) + lines[line][150:]
-        _only_file(self.directory).write_bytes(b"".join(lines))
-        _forget_index(self.directory)
+        only_file(self.directory).write_bytes(b"".join(lines))
+        forget_index(self.directory)
         if keep_index:
             index_path(self.directory).write_bytes(self.index)
         return lines

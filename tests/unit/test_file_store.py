@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from fixtures.file_stores import forget_index, only_file
 from fixtures.waiting import wait_for_async
 from penstock_schemas import Event, RecordedEvent
 from penstock_store.contract import OrderBy, QueryOptions
@@ -62,21 +63,11 @@ def _unpacked(path: Path) -> bytes:
     return gzip.decompress(path.read_bytes())
 
 
-def _only_file(directory: Path) -> Path:
-    (path,) = directory.glob("events-*")
-    return path
-
-
-def _forget_index(directory: Path) -> None:
-    for path in directory.glob("index.sqlite*"):
-        path.unlink()
-
-
 async def test_a_line_is_json_with_a_checksum(tmp_path: Path) -> None:
     async with _store(tmp_path, clock=lambda: datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)) as store:
         event = _event(1)
         await store.append(event)
-    path = _only_file(tmp_path)
+    path = only_file(tmp_path)
     assert path.name == "events-20260102T030405.000006Z.jsonl"
     (line,) = path.read_text().splitlines()
     loaded = json.loads(line)
@@ -90,7 +81,7 @@ async def test_a_crash_at_any_byte_of_a_write_leaves_all_of_it_or_nothing(tmp_pa
     origin, crashed = tmp_path / "origin", tmp_path / "crashed"
     async with _store(origin) as store:
         await store.append_batch([_event(n) for n in range(3)])
-    path = _only_file(origin)
+    path = only_file(origin)
     before, index = path.read_bytes(), (origin / "index.sqlite").read_bytes()
     expected = await _read(origin)
     async with _store(origin) as store:
@@ -119,7 +110,7 @@ async def test_a_changed_byte_is_reported_and_skipped_on_request(tmp_path: Path)
     async with _store(tmp_path) as store:
         await store.append_batch([_event(n) for n in range(9)])
         events = await _all(store)
-        path = _only_file(tmp_path)
+        path = only_file(tmp_path)
         data = bytearray(path.read_bytes())
         lines = data.splitlines(keepends=True)
         at = sum(map(len, lines[:4])) + 30
@@ -132,7 +123,7 @@ async def test_a_changed_byte_is_reported_and_skipped_on_request(tmp_path: Path)
         assert len(await store.corrupted()) == 1
         assert (await store.get_metrics()).corrupted == 1
         assert await store.get_event(events[0].event_id) == events[0]
-    _forget_index(tmp_path)
+    forget_index(tmp_path)
     async with _store(tmp_path) as store:
         assert await _all(store, _SKIPPING) == events[:4] + events[5:]
         with pytest.raises(CorruptedEvents):
@@ -148,7 +139,7 @@ async def test_lines_that_were_removed_are_missed(tmp_path: Path, removed: int) 
         for number in range(8):
             await store.append(_event(number))
         events = await _all(store)
-    path = _only_file(tmp_path)
+    path = only_file(tmp_path)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:2] + lines[2 + removed :]))
     async with _store(tmp_path) as store:
@@ -161,11 +152,11 @@ async def test_a_corrupted_last_line_keeps_its_sequence(tmp_path: Path) -> None:
     async with _store(tmp_path) as store:
         for number in range(3):
             await store.append(_event(number))
-    path = _only_file(tmp_path)
+    path = only_file(tmp_path)
     data = bytearray(path.read_bytes())
     data[-40] ^= 1
     path.write_bytes(data)
-    _forget_index(tmp_path)
+    forget_index(tmp_path)
     async with _store(tmp_path) as store:
         assert (await store.append(_event(3))).sequence == 4
     async with _store(tmp_path) as store:
@@ -192,7 +183,7 @@ async def test_files_rotate_and_are_compressed_and_stay_readable(tmp_path: Path)
     backwards = sorted(events, key=lambda event: event.event_id.int, reverse=True)
     for forget in (False, True):
         if forget:
-            _forget_index(tmp_path)
+            forget_index(tmp_path)
         async with _store(tmp_path) as store:
             assert await _all(store) == events
             assert await _all(store, options) == backwards
@@ -207,7 +198,7 @@ async def test_a_gzip_of_another_tool_is_read_as_well(tmp_path: Path) -> None:
     async with _store(tmp_path) as store:
         await store.append_batch([_event(n) for n in range(20)])
         events = await _all(store)
-    path = _only_file(tmp_path)
+    path = only_file(tmp_path)
     path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
     path.unlink()
     async with _store(tmp_path) as store:
@@ -220,7 +211,7 @@ async def test_a_gzip_that_breaks_off_is_reported_and_read_so_far(tmp_path: Path
     path = tmp_path / _files(tmp_path)[1]
     kept = path.read_bytes()
     path.write_bytes(kept[: len(kept) // 2])
-    _forget_index(tmp_path)
+    forget_index(tmp_path)
     async with _store(tmp_path) as store:
         with pytest.raises(CorruptedEvents, match="breaks off"):
             await _all(store)
@@ -252,7 +243,7 @@ async def test_the_oldest_files_go_where_max_files_says_so(tmp_path: Path) -> No
         await store.close()
     assert len(_files(tmp_path)) <= 3
     kept = await _read(tmp_path)
-    _forget_index(tmp_path)
+    forget_index(tmp_path)
     assert await _read(tmp_path) == kept
     assert [event.sequence for event in kept] == list(range(kept[0].sequence, 122))
 
